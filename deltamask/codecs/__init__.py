@@ -1,0 +1,26 @@
+"""Codecs: an index set to bytes and back, one registry.
+
+A new codec is one file with a :class:`Codec` subclass and its line in :data:`CODECS`; the contract suite
+``tests/unit/test_codecs.py`` then covers it.
+"""
+
+from __future__ import annotations
+
+from deltamask.codecs.base import Codec
+from deltamask.codecs.fuse import Fuse8, Fuse8Png, Fuse16, Fuse16Png
+from deltamask.codecs.xor import Xor8, Xor8Png, Xor16, Xor16Png
+
+__all__ = ["CODECS", "Codec", "get"]
+
+#: All codecs by name.
+CODECS: dict[str, Codec] = {
+    codec.name: codec for codec in (Fuse8Png(), Fuse8(), Fuse16Png(), Fuse16(), Xor8Png(), Xor8(), Xor16Png(), Xor16())
+}
+
+
+def get(name: str) -> Codec:
+    """The codec called ``name``. Raises ValueError, with the known names, when there is none."""
+    try:
+        return CODECS[name]
+    except KeyError:
+        raise ValueError(f"codec: found {name!r}, allowed: {', '.join(CODECS)}") from None

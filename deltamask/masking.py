@@ -1,0 +1,116 @@
+"""Masked forward passes over frozen weights: which tensors are masked, straight-through gradients, scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from deltamask.sampling import bernoulli_mask
+
+
+def select_parameters(module: nn.Module, prefixes: Iterable[str] = ("",), *, biases: bool = False) -> list[str]:
+    """Names of the parameters to mask: weight matrices below the given prefixes, in the module's order.
+
+    A weight matrix is a parameter of two or more dimensions, so attention layers that hold theirs as bare parameters
+    are covered and normalisation layers are not.
+
+    Args:
+        module: the network.
+        prefixes: names of submodules, such as ``"blocks.3"``; ``""`` is the whole module.
+        biases: also take parameters of one dimension.
+
+    Raises:
+        ValueError: a prefix holds no such parameter.
+    """
+    names: dict[str, None] = {}
+    candidates = [name for name, p in module.named_parameters() if p.ndim >= 2 or (biases and p.ndim == 1)]
+    for prefix in prefixes:
+        below = [name for name in candidates if not prefix or name == prefix or name.startswith(prefix + ".")]
+        if not below:
+            raise ValueError(f"prefixes: found {prefix!r}, which holds no parameter to mask")
+        names.update(dict.fromkeys(below))
+    return [name for name in candidates if name in names]
+
+
+class _StraightThrough(torch.autograd.Function):
+    """Forward: the sampled mask. Backward: as if the mask were ``sigmoid(scores)``."""
+
+    @staticmethod
+    def forward(ctx: Any, scores_d: Tensor, key: int) -> Tensor:
+        theta_d = torch.sigmoid(scores_d)
+        ctx.save_for_backward(theta_d)
+        return bernoulli_mask(theta_d, key).to(scores_d.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (theta_d,) = ctx.saved_tensors
+        return grads[0] * theta_d * (1 - theta_d), None
+
+
+class MaskedModule(nn.Module):
+    """A frozen network whose chosen weights are multiplied by a mask of ``d`` entries.
+
+    All parameters of ``module`` are frozen. The only trainable one is :attr:`scores_d`, with probabilities
+    ``theta = sigmoid(scores)``. A training step samples a mask and passes it to :meth:`forward`::
+
+        loss = cross_entropy(net(x, net.sample(key)), y)
+        loss.backward()  # the gradient of scores_d goes straight through the sampling
+
+    while evaluation passes any multiplier: ``net(x, net.theta())`` or ``net(x, (net.theta() > 0.5).float())``.
+
+    Args:
+        module: the pretrained network; it is kept, not copied, and frozen.
+        names: parameters to mask, as :func:`select_parameters` gives them.
+
+    Raises:
+        ValueError: ``names`` is empty or names an unknown or a non-float32 parameter.
+    """
+
+    def __init__(self, module: nn.Module, names: Iterable[str]) -> None:
+        super().__init__()
+        self.names = list(names)
+        parameters = dict(module.named_parameters())
+        for name in self.names:
+            if name not in parameters or parameters[name].dtype != torch.float32:
+                found = parameters[name].dtype if name in parameters else "none of that name"
+                raise ValueError(f"names: expected float32 parameters of the module, found {name!r} ({found})")
+        if not self.names:
+            raise ValueError("names: expected at least one parameter, found none")
+        self.module = module.requires_grad_(False)
+        chosen = [parameters[name] for name in self.names]
+        self._shapes = [p.shape for p in chosen]
+        self._sizes = [p.numel() for p in chosen]
+        self.weights_d: Tensor
+        self.register_buffer("weights_d", torch.cat([p.detach().flatten() for p in chosen]), persistent=False)
+        self.scores_d = nn.Parameter(torch.zeros_like(self.weights_d))
+
+    @property
+    def size(self) -> int:
+        """Number of masked parameters d."""
+        return self.weights_d.numel()
+
+    def theta(self) -> Tensor:
+        """The probabilities, float32 of shape ``(d,)``, without gradient."""
+        return torch.sigmoid(self.scores_d.detach())
+
+    def load_theta(self, theta_d: Tensor | np.ndarray) -> None:
+        """Set the scores to ``logit(theta_d)``; every theta must lie strictly between 0 and 1."""
+        self.scores_d.data.copy_(torch.logit(torch.as_tensor(theta_d, dtype=torch.float32)))
+
+    def sample(self, key: int) -> Tensor:
+        """A mask ``[u < theta]`` of the stream ``key``, float32 of shape ``(d,)``, with straight-through gradient."""
+        mask_d: Tensor = _StraightThrough.apply(self.scores_d, key)
+        return mask_d
+
+    def forward(self, inputs: Any, mask_d: Tensor | None = None) -> Any:
+        """The network's output with its masked weights multiplied by ``mask_d``, or with the plain weights."""
+        if mask_d is None:
+            return self.module(inputs)
+        weights = (self.weights_d * mask_d).split(self._sizes)
+        masked = {n: w.view(s) for n, w, s in zip(self.names, weights, self._shapes, strict=True)}
+        return functional_call(self.module, masked, (inputs,))

@@ -1,0 +1,66 @@
+"""The frame around everything that crosses between client and server.
+
+Layout, little-endian, 12 bytes before the body::
+
+    magic "dM" (2) | version (1) | kind (1) | dimension (4) | CRC-32 of the 8 bytes before it and the body (4) | body
+
+``kind`` is the id of the codec that wrote the body, or :data:`TENSORS`. ``dimension`` is the number of elements that
+the body speaks of. The receiver knows what it expects and compares; it never believes a size that it reads.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+_MAGIC = b"dM"
+_VERSION = 1
+_HEAD = struct.Struct("<2sBBI")
+_CHECKSUM = struct.Struct("<I")
+
+#: Bytes before the body.
+HEADER_BYTES = _HEAD.size + _CHECKSUM.size
+#: ``kind`` of a body of dense tensors rather than of a codec's index set.
+TENSORS = 0
+#: Largest dimension that a frame can name.
+MAX_DIMENSION = 2**32 - 1
+
+
+class PayloadError(ValueError):
+    """Received bytes are not what was expected; the message says what was expected and what was found."""
+
+
+def pack(kind: int, dimension: int, body: bytes) -> bytes:
+    """Frame ``body``. Raises ValueError when ``kind`` or ``dimension`` does not fit its field."""
+    if not 0 <= kind <= 255:
+        raise ValueError(f"kind: found {kind}, allowed: 0 to 255")
+    if not 0 <= dimension <= MAX_DIMENSION:
+        raise ValueError(f"dimension: found {dimension}, allowed: 0 to {MAX_DIMENSION}")
+    head = _HEAD.pack(_MAGIC, _VERSION, kind, dimension)
+    return b"".join((head, _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(head))), body))
+
+
+def unpack(data: bytes, kind: int, dimension: int) -> memoryview:
+    """Check a frame against what the receiver expects and return its body, without copying it.
+
+    Raises:
+        PayloadError: truncated, not a frame, other version, other kind, other dimension, or a wrong checksum.
+    """
+    if len(data) < HEADER_BYTES:
+        raise PayloadError(f"frame: expected at least {HEADER_BYTES} bytes, found {len(data)}")
+    magic, version, found_kind, found_dimension = _HEAD.unpack_from(data)
+    for name, found, expected in (
+        ("magic", magic, _MAGIC),
+        ("version", version, _VERSION),
+        ("kind", found_kind, kind),
+        ("dimension", found_dimension, dimension),
+    ):
+        if found != expected:
+            raise PayloadError(f"frame {name}: expected {expected!r}, found {found!r}")
+    view = memoryview(data)
+    body = view[HEADER_BYTES:]
+    (expected_crc,) = _CHECKSUM.unpack_from(data, _HEAD.size)
+    found_crc = zlib.crc32(body, zlib.crc32(view[: _HEAD.size]))
+    if found_crc != expected_crc:
+        raise PayloadError(f"frame checksum: expected {expected_crc:#010x}, found {found_crc:#010x}")
+    return body

@@ -1,0 +1,86 @@
+"""One client's update: from probabilities to the bytes that are sent, and back to the client's mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from deltamask import codecs, payload
+from deltamask.delta import flipped, select_by_kl
+from deltamask.sampling import bernoulli_mask
+
+
+@dataclass(frozen=True)
+class Update:
+    """What :func:`encode` made.
+
+    Attributes:
+        payload: the framed bytes to send.
+        delta_size: number of mask bits that differ from the reference mask.
+        sent_size: how many of them the payload holds.
+    """
+
+    payload: bytes
+    delta_size: int
+    sent_size: int
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What :func:`decode` read.
+
+    Attributes:
+        mask_d: the client's mask as the server sees it, booleans of shape ``(d,)``.
+        reference_d: the reference mask that both sides know, booleans of shape ``(d,)``.
+        flips: ascending uint64 indices where the two differ, false positives of the codec included.
+    """
+
+    mask_d: np.ndarray
+    reference_d: np.ndarray
+    flips: np.ndarray
+
+
+def encode(
+    theta_k_d: np.ndarray, theta_g_d: np.ndarray, key: int, *, kappa: float = 1.0, codec: str = "fuse8+png"
+) -> Update:
+    """Encode a client's probabilities against the broadcast ones (DeltaMask, steps 2 to 4 of a round).
+
+    The masks ``[u < theta_k]`` and ``[u < theta_g]`` share their uniforms, so they differ only where u lies between the
+    two probabilities.
+
+    Args:
+        theta_k_d: the client's probabilities after training, float32 in [0, 1] of shape ``(d,)``.
+        theta_g_d: the broadcast probabilities, float32 strictly between 0 and 1, of shape ``(d,)``.
+        key: the stream of this round and client, from :func:`deltamask.stream_key`; the server must use the same.
+        kappa: share of the flips to send, largest relative entropy first, in (0, 1].
+        codec: a name of :data:`deltamask.codecs.CODECS`.
+
+    Raises:
+        ValueError: shapes differ, ``kappa`` is out of range, or the codec is unknown.
+    """
+    if theta_k_d.shape != theta_g_d.shape:
+        raise ValueError(f"theta_k_d: expected shape {theta_g_d.shape}, found {theta_k_d.shape}")
+    coder = codecs.get(codec)
+    delta = flipped(bernoulli_mask(theta_k_d, key), bernoulli_mask(theta_g_d, key))
+    sent = select_by_kl(delta, theta_k_d, theta_g_d, kappa)
+    body = coder.encode(sent, theta_g_d.size)
+    return Update(payload.pack(coder.id, theta_g_d.size, body), delta.size, sent.size)
+
+
+def decode(data: bytes, theta_g_d: np.ndarray, key: int, *, codec: str = "fuse8+png") -> Decoded:
+    """Rebuild a client's mask from its payload (DeltaMask, step 5): the reference mask, flipped where the payload says.
+
+    Args:
+        data: the received bytes.
+        theta_g_d, key, codec: as the client used them.
+
+    Raises:
+        PayloadError: the bytes are corrupt, of another codec or another dimension.
+    """
+    coder = codecs.get(codec)
+    flips = coder.decode(payload.unpack(data, coder.id, theta_g_d.size), theta_g_d.size)
+    reference_d = bernoulli_mask(theta_g_d, key)
+    mask_d = reference_d.copy()
+    mask_d[flips] = ~mask_d[flips]
+    return Decoded(mask_d, reference_d, flips)

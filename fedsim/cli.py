@@ -1,0 +1,132 @@
+"""The command line: ``fedsim run | resume | list | report``."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import results
+from fedsim import runner
+from fedsim.config import ConfigError, load_config
+from fedsim.display import LiveProgress, summary
+
+app = typer.Typer(
+    help="Simulation of communication-efficient federated fine-tuning on Ray.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+_console = Console()
+
+_Fresh = Annotated[bool, typer.Option("--fresh", help="Delete what is stored of this run and start again.")]
+
+
+@app.command()
+def run(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG.yaml] [KEY=VALUE]...", help="A configuration file, then dotted overrides."),
+    ] = None,
+    fresh: _Fresh = False,
+) -> None:
+    """Run an experiment, or go on with it where an earlier attempt ended.
+
+    Example: fedsim run rounds=10 data.partition=dirichlet data.alpha=0.1
+    """
+    words = arguments or []
+    file, overrides = (words[0], words[1:]) if words and "=" not in words[0] else (None, words)
+    with _errors():
+        config = load_config(file, overrides)
+        with LiveProgress(_console) as live:
+            result = runner.run(config, progress=live.callbacks, fresh=fresh)
+    _show(result)
+
+
+@app.command()
+def resume(path: Annotated[str, typer.Argument(help="Folder of a run, such as runs/RUN_ID.")]) -> None:
+    """Go on with a run that was interrupted, failed or killed."""
+    with _errors(), LiveProgress(_console) as live:
+        result = runner.resume(path, progress=live.callbacks)
+    _show(result)
+
+
+@app.command("list")
+def list_() -> None:
+    """Show methods, datasets, partitioners, backbones, heads and codecs."""
+    from fedsim.data import DATASETS, PARTITIONERS
+    from fedsim.methods import CODECS, HEADS, METHODS
+    from fedsim.models import BACKBONES
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("key", "name", "what it is"):
+        table.add_column(column, overflow="fold")
+    registries: list[Any] = [METHODS, DATASETS, PARTITIONERS, BACKBONES, HEADS, CODECS]
+    for registry in registries:
+        for index, member in enumerate(registry):
+            table.add_row(registry.field if index == 0 else "", member.name, member.summary)
+    _console.print(table)
+
+
+@app.command()
+def report(
+    path: Annotated[str, typer.Argument(help="A run's folder or a folder of runs, local or a URI.")],
+    output: Annotated[Path | None, typer.Option(help="The PNG to write; report.png in PATH when not given.")] = None,
+) -> None:
+    """Draw accuracy and bits per parameter over rounds as a PNG."""
+    with _errors():
+        if output is None and "://" in path:
+            raise ConfigError("--output: found none, allowed: a local path, since PATH is a URI")
+        loaded = results.load(path)
+        png = results.figures.save(results.figures.accuracy_and_bpp(loaded), output or Path(path) / "report.png")
+    _console.print(f"{png}", soft_wrap=True)
+
+
+class _errors:
+    """Turns errors that a user can mend into one message and exit code 2, and an interrupt into exit code 130."""
+
+    def __enter__(self) -> None:
+        # A batch system ends a job by SIGTERM; end as on Ctrl-C, with rows kept and no process left.
+        signal.signal(signal.SIGTERM, _raise_interrupt)
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        from fedsim.checkpoint import CheckpointError
+
+        if isinstance(error, KeyboardInterrupt):
+            _fail("interrupted: finished rounds are stored; the same command goes on", 130)
+        if isinstance(error, (ConfigError, CheckpointError, FileNotFoundError)) or type(error).__name__ in (
+            "ResourceError",
+            "WorkerLostError",
+        ):
+            _fail(str(error), 2)
+
+
+def _raise_interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    Console(stderr=True).print(f"[bold red]error:[/] {message}" if code == 2 else message, soft_wrap=True)
+    raise SystemExit(code)
+
+
+def _show(result: runner.RunResult) -> None:
+    loaded = result.load()
+    if result.reused:
+        _console.print("This run had finished before; --fresh runs it again.")
+    _console.print(*summary(loaded), sep="\n")
+    _console.print(f"results   {result.path}", soft_wrap=True)
+    if "://" not in result.path:
+        figure = results.figures.accuracy_and_bpp(loaded)
+        png = results.figures.save(figure, Path(result.path) / "report.png")
+        _console.print(f"picture   {png}", soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point of the ``fedsim`` command."""
+    sys.exit(app())

@@ -1,0 +1,225 @@
+"""The whole experiment as typed, validated data: YAML in, dotted overrides, JSON out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
+
+from fedsim.registry import suggestion
+
+
+class ConfigError(ValueError):
+    """A configuration is invalid; the message names each field, what was found and what is allowed."""
+
+
+class Group(BaseModel):
+    """Base of all configuration groups: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataConfig(Group):
+    """The dataset and its split over clients."""
+
+    name: str = Field("digits", description="dataset; see `fedsim list`")
+    path: str | None = Field(None, description="folder of the dataset, for those that are not embedded")
+    clients: int = Field(10, ge=1, le=10_000_000, description="registered clients")
+    partition: str = Field("iid", description="how training samples are split; see `fedsim list`")
+    alpha: float = Field(10.0, ge=1e-4, le=1e6, description="Dirichlet concentration: 10 near IID, 0.1 very skewed")
+
+    @field_validator("name")
+    @classmethod
+    def _known_dataset(cls, value: str) -> str:
+        from fedsim.data import DATASETS
+
+        return DATASETS.get(value).name
+
+    @field_validator("partition")
+    @classmethod
+    def _known_partition(cls, value: str) -> str:
+        from fedsim.data import PARTITIONERS
+
+        return PARTITIONERS.get(value).name
+
+
+class ModelConfig(Group):
+    """The frozen backbone and its classifier head."""
+
+    name: str = Field("tiny-vit", description="backbone; see `fedsim list`")
+    checkpoint: str | None = Field(None, description="safetensors file with the backbone's weights")
+    masked_blocks: int = Field(5, ge=1, le=1000, description="last blocks whose weight matrices are trained")
+    head: str = Field("linear-probe", description="how the classifier head is fitted in round 0, then frozen")
+    head_epochs: int = Field(20, ge=1, le=10_000, description="local epochs of linear probing")
+    head_lr: float = Field(0.03, gt=0, le=100, description="Adam learning rate of linear probing")
+
+    @field_validator("name")
+    @classmethod
+    def _known_backbone(cls, value: str) -> str:
+        from fedsim.models import BACKBONES
+
+        return BACKBONES.get(value).name
+
+    @field_validator("head")
+    @classmethod
+    def _known_head(cls, value: str) -> str:
+        from fedsim.methods import HEADS
+
+        return HEADS.get(value).name
+
+
+class MethodConfig(Group):
+    """The federated method; each method adds its own parameters to these."""
+
+    name: str = Field("deltamask", description="method; see `fedsim list`")
+
+
+class TrainConfig(Group):
+    """Local training at a client."""
+
+    epochs: int = Field(1, ge=1, le=10_000, description="local epochs a round")
+    batch_size: int = Field(64, ge=1, le=1_000_000, description="samples a step")
+    lr: float = Field(0.1, gt=0, le=1000, description="learning rate")
+    optimizer: Literal["adam", "sgd"] = Field("adam", description="optimiser, fresh each round; sgd has momentum 0.9")
+
+
+class ClusterConfig(Group):
+    """Where clients are computed: it changes the speed, not the results (but for rounding with other threads)."""
+
+    executor: Literal["ray", "serial"] = Field("ray", description="ray, or serial in this process for debugging")
+    workers: int | None = Field(None, ge=1, le=100_000, description="worker actors; as many as fit when not given")
+    cpus_per_worker: float = Field(1.0, gt=0, le=4096, description="CPUs of a worker, also its threads")
+    gpus_per_worker: float = Field(0.0, ge=0, le=64, description="GPU share of a worker; above 0 it computes on CUDA")
+    max_attempts: int = Field(3, ge=1, le=100, description="times a client is computed before lost workers end the run")
+
+
+class Config(Group):
+    """A whole experiment."""
+
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of everything random")
+    rounds: int = Field(20, ge=1, le=1_000_000, description="training rounds, after the head's round 0")
+    participation: float = Field(1.0, gt=0, le=1, description="share of the clients in each round's cohort")
+    output: str = Field("runs", description="folder of all runs, a local path or an s3:// or gs:// URI")
+    data: DataConfig = Field(default_factory=DataConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    method: Annotated[SerializeAsAny[MethodConfig], Field(validate_default=True)] = MethodConfig()
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    cluster: ClusterConfig = Field(default_factory=ClusterConfig)
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _method_parameters(cls, value: Any) -> Any:
+        """Validate the group by the parameters of the method that it names."""
+        from fedsim.methods import METHODS
+
+        if isinstance(value, MethodConfig):
+            value = value.model_dump()
+        if not isinstance(value, Mapping):
+            return value
+        name = value.get("name", "deltamask")
+        try:
+            params = METHODS.get(name).Params
+        except ValueError as error:
+            raise ValueError(f"name: {error}") from None
+        try:
+            return params.model_validate(value)
+        except ValidationError as error:
+            raise _GroupError(params, error.errors()) from None
+
+    @property
+    def cohort_size(self) -> int:
+        """Clients in each round: ``participation`` of all, at least one."""
+        return max(1, round(self.participation * self.data.clients))
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run, from everything that can change its results: not from ``output`` and ``cluster``."""
+        content = self.model_dump(mode="json", exclude={"output", "cluster"})
+        digest = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=5).hexdigest()
+        return f"{self.method.name}-{self.data.name}-{self.model.name}-s{self.seed}-{digest}"
+
+
+def load_config(
+    source: str | os.PathLike[str] | Mapping[str, Any] | None = None, overrides: Iterable[str] = ()
+) -> Config:
+    """A validated configuration from a YAML file or a mapping, and dotted overrides.
+
+    Args:
+        source: path of a YAML file, a nested mapping, or None for the defaults.
+        overrides: ``"key=value"`` with dotted keys, e.g. ``"data.alpha=0.1"``; values are YAML.
+
+    Raises:
+        ConfigError: a file that is missing or not YAML, an unknown key or an invalid value.
+    """
+    if source is None or isinstance(source, Mapping):
+        tree: Any = json.loads(json.dumps(source or {}))  # a deep copy of plain data
+    else:
+        tree = _read_yaml(Path(source))
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not all(key.split(".")):
+            raise ConfigError(f"override: found {override!r}, allowed: key=value with a dotted key")
+        try:
+            _assign(tree, key.split("."), yaml.safe_load(text))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{key}: found {text!r}, allowed: a YAML value ({error})") from error
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        lines = [line for item in error.errors() for line in _explain(item, Config)]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"config: expected a YAML file at {str(path)!r}, found {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config: expected YAML in {str(path)!r}, found {error}") from error
+    if tree is not None and not isinstance(tree, dict):
+        raise ConfigError(f"config: expected keys and values in {str(path)!r}, found {type(tree).__name__}")
+    return tree or {}
+
+
+def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
+    *parents, last = keys
+    for depth, parent in enumerate(parents):
+        child = tree.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"{'.'.join(keys[: depth + 1])}: found {child!r}, allowed: a group of keys")
+        tree = child
+    tree[last] = value
+
+
+class _GroupError(ValueError):
+    """Errors of a group that is validated by a model of its own."""
+
+    def __init__(self, group: type[Group], errors: list[Any]) -> None:
+        super().__init__(f"{len(errors)} invalid values")
+        self.group, self.errors = group, errors
+
+
+def _explain(item: Any, group: type[BaseModel], prefix: tuple[str, ...] = ()) -> list[str]:
+    """A validation error as lines of: field, what was found, what is allowed."""
+    path = tuple(str(part) for part in item["loc"])
+    field = ".".join(prefix + path) or "config"
+    if item["type"] == "extra_forbidden":
+        for key in path[:-1]:
+            group = group.model_fields[key].annotation  # type: ignore[assignment]
+        known = list(group.model_fields)
+        allowed = ", ".join(".".join((*prefix, *path[:-1], key)) for key in known)
+        return [f"{field}: unknown key{suggestion(path[-1], known)} (allowed: {allowed})"]
+    if item["type"] == "value_error":
+        error = item["ctx"]["error"]
+        if isinstance(error, _GroupError):
+            return [line for nested in error.errors for line in _explain(nested, error.group, prefix + path)]
+        return [f"{field}: {error}" if str(error).startswith("found") else f"{field}.{error}"]
+    allowed = item["msg"].replace("Input should be", "").replace("a valid ", "").strip()
+    return [f"{field}: found {item['input']!r}, allowed: {allowed}"]

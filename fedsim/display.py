@@ -1,0 +1,117 @@
+"""What a user sees of a run in the terminal: a live line while it goes on, tables at its end."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+import results
+from fedsim import runner
+
+_SHOWN_ROUNDS = 25
+
+
+class LiveProgress:
+    """A bar over rounds with accuracy, bpp and time left; nothing when the output is not a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("round"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("{task.fields[status]}"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=None, status="starting", start=False)
+        #: To pass to :func:`fedsim.run`.
+        self.callbacks = runner.Progress(self._start, self._round)
+
+    def __enter__(self) -> LiveProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def _start(self, rounds: list[dict[str, Any]], total: int, path: str) -> None:
+        if self._console.is_terminal:
+            self._console.print(f"run       {path}", soft_wrap=True)
+        if rounds:
+            self._console.print(f"going on after round {rounds[-1]['round']}")
+        self._bar.start_task(self._task)
+        self._bar.update(self._task, total=total, completed=rounds[-1]["round"] if rounds else 0, status="fitting head")
+
+    def _round(self, row: dict[str, Any]) -> None:
+        status = f"accuracy {row['accuracy']:.3f}  uplink {row['uplink_bpp']:.4f} bpp"
+        self._bar.update(self._task, completed=row["round"], status=status)
+
+
+def summary(loaded: results.Results) -> list[Table]:
+    """Tables of one run: its rounds (evenly thinned when there are many) and its totals."""
+    run = loaded.runs.iloc[0]
+    return [_rounds_table(loaded), _totals_table(run, len(loaded.clients))]
+
+
+def _rounds_table(loaded: results.Results) -> Table:
+    rounds = loaded.rounds
+    step = -(-len(rounds) // _SHOWN_ROUNDS)
+    shown = rounds[(rounds["round"] % step == 0) | (rounds.index == rounds.index[-1])]
+    masks = bool(rounds["accuracy_expected"].notna().any())
+    table = Table(box=None, pad_edge=False)
+    headings = ["round", "accuracy", *(["expected", "sampled"] if masks else []), "loss", "uplink", "bpp", "seconds"]
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for row in shown.itertuples():
+        extra = [_share(row.accuracy_expected), _share(row.accuracy_sampled)] if masks else []
+        name = "head" if row.round == 0 else str(row.round)
+        table.add_row(
+            name,
+            _share(row.accuracy),
+            *extra,
+            f"{row.loss:.3f}",
+            size(row.uplink_bytes),
+            f"{row.uplink_bpp:.4f}",
+            f"{row.round_seconds:.1f}",
+        )
+    return table
+
+
+def _totals_table(run: Any, client_rounds: int) -> Table:
+    gain = 100 * (run.final_accuracy - run.linear_probe_accuracy)
+    table = Table(box=None, pad_edge=False, show_header=False)
+    uplink, downlink = run.uplink_bytes / client_rounds, run.downlink_bytes / client_rounds
+    for name, value in (
+        ("", ""),
+        ("run", f"{run.run_id} ({run.status})"),
+        ("linear probe", f"{run.linear_probe_accuracy:.3f} accuracy, the head on the unchanged backbone"),
+        ("final", f"{run.final_accuracy:.3f} accuracy ({gain:+.1f} points), best {run.best_accuracy:.3f}"),
+        ("uplink", f"{size(run.uplink_bytes)}, {size(uplink)} a client-round, {run.uplink_bpp:.4f} bpp"),
+        ("downlink", f"{size(run.downlink_bytes)}, {size(downlink)} a client-round"),
+        ("masked", f"{run.masked_parameters:,} parameters; float32 would be {size(4 * run.masked_parameters)}"),
+        ("time", f"{run.wall_seconds:.1f} s in rounds"),
+    ):
+        table.add_row(name, value)
+    return table
+
+
+def size(count: float) -> str:
+    """Bytes with a unit of powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def _share(value: float) -> str:
+    return "" if value != value else f"{value:.3f}"

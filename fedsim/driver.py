@@ -1,0 +1,100 @@
+"""The Ray actor that owns a run: it starts the workers, aggregates their uploads and stores every round."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import ray
+from ray.exceptions import RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from fedsim.config import Config
+from fedsim.data import load_dataset, make_partition
+from fedsim.simulation import Simulation
+from fedsim.workers import Interrupted, RayExecutor
+
+
+@ray.remote
+class Driver:
+    """Owner of the round. A restarted driver goes on from the checkpoint.
+
+    Args:
+        config: the experiment.
+        output: folder of all runs, absolute where it is local.
+        workers: number of worker actors to start.
+    """
+
+    def __init__(self, config: Config, output: str, workers: int) -> None:
+        self._arguments = config, output, workers
+        self._lock = threading.Lock()
+        self._interrupted = threading.Event()
+        self._opened: Simulation | None = None
+
+    def _simulation(self) -> Simulation:
+        # Not opened by the constructor: an error there would reach the caller as the death of an actor.
+        if self._opened is None:
+            config, output, workers = self._arguments
+            partition = make_partition(load_dataset(config.data), config.data, config.seed)
+            executor = RayExecutor(config, partition.sizes(), workers, self._interrupted)
+            self._opened = Simulation(config, executor, output)
+        return self._opened
+
+    def stored_rounds(self) -> list[dict[str, Any]]:
+        """See :meth:`Simulation.stored_rounds`."""
+        with self._lock:
+            return self._simulation().stored_rounds()
+
+    def step(self) -> dict[str, Any] | None:
+        """See :meth:`Simulation.step`; None also when interrupted."""
+        with self._lock:
+            try:
+                return self._simulation().step()
+            except Interrupted:
+                return None
+
+    def interrupt(self) -> None:
+        """End the step in progress without storing its round."""
+        self._interrupted.set()
+
+    def finish(self, status: str, error: str | None = None) -> dict[str, Any]:
+        """See :meth:`Simulation.finish`; waits for the step in progress."""
+        with self._lock:
+            return self._simulation().finish(status, error)
+
+
+# Two threads: one runs rounds, the other can interrupt it.
+_OPTIONS = {"num_cpus": 0, "max_restarts": 3, "max_task_retries": 3, "max_concurrency": 2}
+
+
+class RemoteSimulation:
+    """A :class:`Simulation` in a driver actor on this node; the same methods, and errors as they were raised there."""
+
+    def __init__(self, config: Config, output: str, workers: int) -> None:
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._driver = Driver.options(**_OPTIONS, scheduling_strategy=here).remote(config, output, workers)  # type: ignore[attr-defined]
+
+    def stored_rounds(self) -> list[dict[str, Any]]:
+        """See :meth:`Simulation.stored_rounds`."""
+        rounds: list[dict[str, Any]] = _get(self._driver.stored_rounds.remote())
+        return rounds
+
+    def step(self) -> dict[str, Any] | None:
+        """See :meth:`Simulation.step`."""
+        row: dict[str, Any] | None = _get(self._driver.step.remote())
+        return row
+
+    def finish(self, status: str, error: str | None = None) -> dict[str, Any]:
+        """See :meth:`Simulation.finish`; a step in progress is given up."""
+        if status != "finished":
+            _get(self._driver.interrupt.remote())
+        row: dict[str, Any] = _get(self._driver.finish.remote(status, error))
+        ray.kill(self._driver)
+        return row
+
+
+def _get(reference: Any) -> Any:
+    try:
+        return ray.get(reference)
+    except RayTaskError as error:
+        raise error.cause from error

@@ -1,0 +1,42 @@
+"""Who computes clients: one interface, and the executor that computes them in this process."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+
+from fedsim.config import Config
+from fedsim.shard import ClientResult, Score, Shard, Stage, set_threads
+
+
+class Executor(ABC):
+    """Computes clients and evaluations. What it returns does not depend on how it does so."""
+
+    @abstractmethod
+    def train(self, stage: Stage, round_index: int, cohort: Sequence[int], broadcast: bytes) -> Iterator[ClientResult]:
+        """Train every client of the cohort; results come as they finish, each client once."""
+
+    @abstractmethod
+    def evaluate(self, stage: Stage, round_index: int, chunks: int, broadcast: bytes) -> list[dict[str, Score]]:
+        """Score a broadcast's models on ``chunks`` pieces of the test split, in the order of the pieces."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release all workers."""
+
+
+class SerialExecutor(Executor):
+    """Computes everything in this process: for debugging, and for tests without Ray."""
+
+    def __init__(self, config: Config) -> None:
+        set_threads(config.cluster.cpus_per_worker)
+        self._shard = Shard(config)
+
+    def train(self, stage: Stage, round_index: int, cohort: Sequence[int], broadcast: bytes) -> Iterator[ClientResult]:
+        return self._shard.train(stage, round_index, cohort, broadcast)
+
+    def evaluate(self, stage: Stage, round_index: int, chunks: int, broadcast: bytes) -> list[dict[str, Score]]:
+        return self._shard.evaluate(stage, round_index, range(chunks), broadcast)
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,191 @@
+"""The server's side of the rounds: sample, broadcast, collect, aggregate, evaluate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deltamask import stream_key
+from fedsim.config import Config
+from fedsim.data import load_dataset
+from fedsim.executors import Executor
+from fedsim.methods import HEADS, METHODS
+from fedsim.models import build_model
+from fedsim.shard import ClientResult, Score, Stage, evaluation_chunks
+
+_EVALUATION_COLUMNS = {"expected": "accuracy_expected", "sampled": "accuracy_sampled"}
+
+
+@dataclass(frozen=True)
+class RoundOutcome:
+    """Rows of the ``rounds`` and ``clients`` tables, without ``run_id``."""
+
+    round: dict[str, Any]
+    clients: list[dict[str, Any]]
+
+
+class Federation:
+    """Server state and the rounds that change it. Knows nothing of Ray or files.
+
+    Round 0 fits the classifier head by the head's method; later rounds are the experiment's method.
+
+    Args:
+        config: the experiment.
+        executor: computes the clients; it stays the caller's to close.
+    """
+
+    def __init__(self, config: Config, executor: Executor) -> None:
+        self._config, self._executor = config, executor
+        dataset = load_dataset(config.data)
+        self._chunks = evaluation_chunks(len(dataset.test()))
+        self._model = build_model(config.model, len(dataset.classes))
+        self._servers = {
+            "head": HEADS.get(config.model.head).Server(config, self._model),
+            "method": METHODS.get(config.method.name).Server(config, self._model),
+        }
+        self._broadcast: tuple[Stage, bytes] | None = None
+        self.next_round = 0
+
+    @property
+    def dimension(self) -> int:
+        """Number of masked parameters d."""
+        return self._model.dimension
+
+    @property
+    def done(self) -> bool:
+        """Whether all rounds have been run."""
+        return self.next_round > self._config.rounds
+
+    def cohort(self, round_index: int) -> np.ndarray:
+        """Clients of a round, ascending: all in the head's round, else a uniform sample."""
+        clients, size = self._config.data.clients, self._config.cohort_size
+        if round_index == 0 or size == clients:
+            return np.arange(clients)
+        rng = np.random.Generator(np.random.Philox(key=stream_key(self._config.seed, "cohort", round_index)))
+        return np.sort(rng.choice(clients, size, replace=False))
+
+    def run_round(self) -> RoundOutcome:
+        """Run the next round.
+
+        Raises:
+            PayloadError: an upload is corrupt.
+        """
+        started = time.perf_counter()
+        index = self.next_round
+        stage: Stage = "head" if index == 0 else "method"
+        server = self._servers[stage]
+        broadcast = self._current_broadcast(stage)
+        cohort = self.cohort(index)
+        rows: list[dict[str, Any]] = []
+        flips: list[int] = []
+        aggregate_seconds = 0.0
+        for result in _in_order(self._executor.train(stage, index, cohort.tolist(), broadcast), cohort):
+            upload = result.upload
+            absorbing = time.perf_counter()
+            absorbed = server.absorb(index, result.client, result.samples, upload.payload)
+            aggregate_seconds += time.perf_counter() - absorbing - absorbed.decode_seconds
+            if absorbed.flips is not None:
+                flips.append(absorbed.flips)
+            rows.append(
+                {
+                    "round": index,
+                    "client": result.client,
+                    "samples": result.samples,
+                    "payload_bytes": len(upload.payload),
+                    "uplink_bpp": 8 * len(upload.payload) / self.dimension,
+                    "delta_size": upload.delta_size,
+                    "sent_size": upload.sent_size,
+                    "train_loss": upload.train_loss,
+                    "train_seconds": upload.train_seconds,
+                    "encode_seconds": upload.encode_seconds,
+                    "decode_seconds": absorbed.decode_seconds,
+                    "attempt": result.attempt,
+                }
+            )
+        finishing = time.perf_counter()
+        server.finish_round()
+        aggregate_seconds += time.perf_counter() - finishing
+        evaluating = time.perf_counter()
+        evaluation = self._evaluate(stage, index)
+        evaluated = time.perf_counter()
+        uplink = sum(row["payload_bytes"] for row in rows)
+        downlink = len(broadcast) * len(rows)
+        outcome = RoundOutcome(
+            {
+                "round": index,
+                "participants": len(rows),
+                "lost_clients": len(cohort) - len(rows),
+                "retries": sum(row["attempt"] - 1 for row in rows),
+                **evaluation,
+                "uplink_bytes": uplink,
+                "downlink_bytes": downlink,
+                "uplink_bpp": 8 * uplink / len(rows) / self.dimension,
+                "downlink_bpp": 8 * downlink / len(rows) / self.dimension,
+                "flips": sum(flips) if flips else None,
+                "false_flips": sum(flips) - sum(row["sent_size"] for row in rows) if flips else None,
+                **server.metrics(),
+                "train_seconds": sum(row["train_seconds"] for row in rows),
+                "encode_seconds": sum(row["encode_seconds"] for row in rows),
+                "decode_seconds": sum(row["decode_seconds"] for row in rows),
+                "aggregate_seconds": aggregate_seconds,
+                "evaluate_seconds": evaluated - evaluating,
+                "round_seconds": evaluated - started,
+                "state_digest": server.digest(),
+            },
+            rows,
+        )
+        self.next_round += 1
+        return outcome
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything that a later process needs to go on after the last finished round."""
+        state = {"next_round": np.array(self.next_round, np.int64)}
+        for stage, server in self._servers.items():
+            state |= {f"{stage}.{key}": array for key, array in server.state().items()}
+        return state
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take back what :meth:`state` gave."""
+        self.next_round = int(state["next_round"])
+        for stage, server in self._servers.items():
+            prefix = f"{stage}."
+            server.restore({key[len(prefix) :]: array for key, array in state.items() if key.startswith(prefix)})
+        self._broadcast = None
+
+    def _current_broadcast(self, stage: Stage) -> bytes:
+        """The stage's broadcast; the one that was last evaluated is the one that is sent next."""
+        if self._broadcast is None or self._broadcast[0] != stage:
+            self._broadcast = (stage, self._servers[stage].broadcast())
+        return self._broadcast[1]
+
+    def _evaluate(self, stage: Stage, index: int) -> dict[str, float]:
+        self._broadcast = None
+        scores = self._executor.evaluate(stage, index, self._chunks, self._current_broadcast(stage))
+        columns: dict[str, float] = {}
+        for name in scores[0]:
+            total = _total([chunk[name] for chunk in scores])
+            if name == "mean":
+                columns["accuracy"], columns["loss"] = total.correct / total.samples, total.loss / total.samples
+            else:
+                columns[_EVALUATION_COLUMNS[name]] = total.correct / total.samples
+        return columns
+
+
+def _total(scores: list[Score]) -> Score:
+    return Score(*(sum(values) for values in zip(*((s.samples, s.correct, s.loss) for s in scores), strict=True)))
+
+
+def _in_order(results: Iterator[ClientResult], cohort: np.ndarray) -> Iterator[ClientResult]:
+    """Results in client order; those that arrive early wait, as bytes."""
+    waiting: dict[int, ClientResult] = {}
+    expected = iter(cohort.tolist())
+    following: int | None = next(expected)
+    for result in results:
+        waiting[result.client] = result
+        while following in waiting:
+            yield waiting.pop(following)
+            following = next(expected, None)

@@ -1,0 +1,16 @@
+"""Federated methods: one file each plus its line here. Heads are methods that run for one round, before the others."""
+
+from __future__ import annotations
+
+from deltamask.codecs import CODECS as _CODECS
+from deltamask.codecs import Codec
+from fedsim.methods.base import Method, MethodClient, MethodServer
+from fedsim.methods.deltamask import DeltaMask
+from fedsim.methods.linear_probe import LinearProbe
+from fedsim.registry import Registry
+
+__all__ = ["CODECS", "HEADS", "METHODS", "Method", "MethodClient", "MethodServer"]
+
+METHODS: Registry[type[Method]] = Registry("method.name", [DeltaMask, LinearProbe])
+HEADS: Registry[type[Method]] = Registry("model.head", [LinearProbe])
+CODECS: Registry[Codec] = Registry("method.codec", _CODECS.values())

@@ -1,0 +1,76 @@
+"""A backbone with a classifier head, as a client or the server holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deltamask import select_parameters
+from fedsim.models.backbone import Backbone
+
+_PREFIX_BATCH = 256  # fixed, so that a client's features do not depend on who computes them
+
+
+class TaskModel:
+    """One frozen backbone, a linear head and the names of the masked weights, on one device.
+
+    Args:
+        backbone: the pretrained network.
+        classes: number of classes of the head.
+        device: where to compute.
+
+    Attributes:
+        network: masked blocks, suffix and head as one module: prefix features to logits.
+        masked_names: parameters of ``network`` that methods may change: the weight matrices of the masked blocks.
+        dimension: their number d.
+    """
+
+    def __init__(self, backbone: Backbone, classes: int, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.backbone = backbone.eval().requires_grad_(False).to(self.device)
+        self.head = nn.Linear(backbone.embedding_size, classes, device=self.device).requires_grad_(False)
+        # Logistic regression is convex: zeros are as good a start as any, and need no seed.
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.network = nn.Sequential(backbone.blocks, backbone.suffix, self.head)
+        self.masked_names = select_parameters(self.network, ["0"])
+        parameters = dict(self.network.named_parameters())
+        self.dimension = sum(parameters[name].numel() for name in self.masked_names)
+        self._mean, self._std = (
+            torch.tensor(values, device=self.device).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std)
+        )
+
+    @torch.no_grad()
+    def prefix_features(self, images: np.ndarray) -> Tensor:
+        """Features that the frozen prefix gives, for uint8 images of shape ``(n, h, w, c)``; on this model's device."""
+        batches = [
+            self.backbone.prefix(self._prepare(images[start : start + _PREFIX_BATCH]))
+            for start in range(0, len(images), _PREFIX_BATCH)
+        ]
+        return torch.cat(batches)
+
+    @torch.no_grad()
+    def embed(self, features: Tensor) -> Tensor:
+        """Embeddings by the unchanged backbone, float32 of shape ``(n, embedding_size)``."""
+        embeddings: Tensor = self.backbone.suffix(self.backbone.blocks(features))
+        return embeddings
+
+    def head_state(self) -> dict[str, np.ndarray]:
+        """The head's parameters as float32 arrays: ``weight`` of shape (classes, embedding_size) and ``bias``."""
+        return {name: p.detach().cpu().numpy().copy() for name, p in self.head.named_parameters()}
+
+    def load_head(self, state: Mapping[str, np.ndarray]) -> None:
+        """Set the head's parameters; a NumPy view of received bytes is copied."""
+        for name, parameter in self.head.named_parameters():
+            parameter.data.copy_(torch.tensor(state[name]))
+
+    def _prepare(self, images: np.ndarray) -> Tensor:
+        x = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float().div_(255)
+        size = (self.backbone.input_size, self.backbone.input_size)
+        if x.shape[2:] != size:
+            x = F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
+        return (x.expand(-1, 3, -1, -1) - self._mean) / self._std

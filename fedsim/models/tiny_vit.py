@@ -1,0 +1,92 @@
+"""A small vision transformer for 32 x 32 images, the default backbone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fedsim.config import ModelConfig
+from fedsim.models.backbone import Backbone, BackboneFamily
+from fedsim.models.checkpoint import load_weights
+
+_WEIGHT_SEED = 0  # random weights are part of the backbone, the same in every run
+
+
+class TinyViT(nn.Module):
+    """Convolutional stem, 16 tokens, pre-norm blocks, mean of the normalised tokens."""
+
+    def __init__(self, width: int = 128, depth: int = 8, heads: int = 4) -> None:
+        super().__init__()
+        self.stem = _Stem(width)
+        blocks = [
+            nn.TransformerEncoderLayer(
+                width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+            )
+            for _ in range(depth)
+        ]
+        self.blocks = nn.ModuleList(blocks)
+        self.pool = _Pool(width)
+        self.apply(_initialise)
+        for block in blocks:  # residual branches share the scale of one, as in GPT-2
+            for weight in (block.self_attn.out_proj.weight, block.linear2.weight):
+                weight.data.div_((2 * depth) ** 0.5)
+
+
+class TinyViTFamily(BackboneFamily):
+    """:class:`TinyViT` of width 128 and depth 8: 1.7 million parameters, 983,040 of them in five masked blocks."""
+
+    name = "tiny-vit"
+    summary = "vision transformer, 32x32 input, width 128, depth 8; random weights unless model.checkpoint is given"
+
+    @classmethod
+    def build(cls, config: ModelConfig) -> Backbone:
+        with torch.random.fork_rng(devices=[]):  # initialisers draw from the global generator; leave it as it was
+            torch.manual_seed(_WEIGHT_SEED)
+            network = TinyViT()
+        if config.checkpoint is not None:
+            load_weights(network, config.checkpoint)
+        return Backbone(
+            network.stem,
+            list(network.blocks),
+            network.pool,
+            masked_blocks=config.masked_blocks,
+            input_size=32,
+            embedding_size=128,
+        )
+
+
+def _initialise(layer: nn.Module) -> None:
+    """He initialisation without biases, so that a signal keeps its scale through random layers."""
+    if isinstance(layer, (nn.Conv2d, nn.Linear)):
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        assert layer.bias is not None
+        nn.init.zeros_(layer.bias)
+
+
+class _Stem(nn.Module):
+    """Three strided convolutions, 32 x 32 pixels to 4 x 4 tokens, plus learned positions."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(3, width // 4, 3, stride=2, padding=1),
+            nn.GELU(),
+            nn.Conv2d(width // 4, width // 2, 3, stride=2, padding=1),
+            nn.GELU(),
+            nn.Conv2d(width // 2, width, 3, stride=2, padding=1),
+        )
+        self.positions = nn.Parameter(0.02 * torch.randn(1, 16, width))
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens: Tensor = self.convolutions(images).flatten(2).transpose(1, 2)
+        return tokens + self.positions
+
+
+class _Pool(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        pooled: Tensor = self.norm(tokens).mean(1)
+        return pooled

@@ -1,0 +1,50 @@
+"""Names in a configuration to the things they stand for."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import Generic, Protocol, TypeVar
+
+
+class Named(Protocol):
+    """What a registry holds: a name for configurations and one line for listings."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def summary(self) -> str: ...
+
+
+T = TypeVar("T", bound=Named)
+
+
+class Registry(Generic[T]):
+    """The members of one kind by name.
+
+    Args:
+        field: configuration key that selects a member, such as ``"method.name"``; error messages name it.
+        members: the members, in the order of listings.
+    """
+
+    def __init__(self, field: str, members: Iterable[T]) -> None:
+        self.field = field
+        self._members = {member.name: member for member in members}
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._members.values())
+
+    def get(self, name: str) -> T:
+        """The member called ``name``. Raises ValueError, with what is allowed, when there is none."""
+        try:
+            return self._members[name]
+        except KeyError:
+            raise ValueError(
+                f"found {name!r}, allowed: {', '.join(self._members)}{suggestion(name, self._members)}"
+            ) from None
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the known name nearest to ``name``, or nothing when none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""

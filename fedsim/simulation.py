@@ -1,0 +1,111 @@
+"""One run from its start or its checkpoint to its end: rounds, rows, checkpoints, status."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import results
+from fedsim.checkpoint import load_checkpoint, save_checkpoint
+from fedsim.config import Config
+from fedsim.executors import Executor
+from fedsim.federation import Federation
+
+
+class Simulation:
+    """Runs rounds one by one and stores each as it finishes, so that a crash costs the round in flight.
+
+    A run that has a checkpoint goes on after its last finished round.
+
+    Args:
+        config: the experiment.
+        executor: computes the clients; closed by :meth:`finish`.
+        output: folder of all runs, absolute where it is local.
+    """
+
+    def __init__(self, config: Config, executor: Executor, output: str) -> None:
+        self._config, self._executor = config, executor
+        self._store = results.RunStore(output, config.run_id)
+        self._federation = Federation(config, executor)
+        state = load_checkpoint(self._store, self._federation.state())
+        if state is not None:
+            self._federation.restore(state)
+        self._store.truncate(self._federation.next_round)
+        previous = self._store.read_run()
+        self._row: dict[str, Any] = {
+            "run_id": config.run_id,
+            "status": "running",
+            "method": config.method.name,
+            "dataset": config.data.name,
+            "backbone": config.model.name,
+            "partition": config.data.partition,
+            "alpha": config.data.alpha if config.data.partition == "dirichlet" else None,
+            "clients": config.data.clients,
+            "participation": config.participation,
+            "rounds": config.rounds,
+            "seed": config.seed,
+            "masked_parameters": self._federation.dimension,
+            "config": json.dumps(config.model_dump(mode="json")),
+            "version": version("fedsim"),
+            "git_commit": _git_commit(),
+            "started_at": previous["started_at"] if previous else datetime.now(timezone.utc),
+        }
+        self._store.write_run(self._row)
+
+    def stored_rounds(self) -> list[dict[str, Any]]:
+        """Rows of the ``rounds`` table that an earlier attempt has stored."""
+        rows: list[dict[str, Any]] = self._rounds().to_dict("records")
+        return rows
+
+    def step(self) -> dict[str, Any] | None:
+        """Run and store the next round; return its row of the ``rounds`` table, or None when all are done."""
+        if self._federation.done:
+            return None
+        outcome = self._federation.run_round()
+        index = outcome.round["round"]
+        run_id = {"run_id": self._config.run_id}
+        self._store.append("clients", index, [run_id | row for row in outcome.clients])
+        self._store.append("rounds", index, [run_id | outcome.round])
+        save_checkpoint(self._store, self._federation.state())
+        return outcome.round
+
+    def finish(self, status: str, error: str | None = None) -> dict[str, Any]:
+        """End the run with a status of :data:`results.schema.STATUSES`; return its row of the ``runs`` table."""
+        self._executor.close()
+        self._store.compact()
+        rounds = self._rounds()
+        row = self._row | {"status": status, "error": error, "finished_at": datetime.now(timezone.utc)}
+        if len(rounds):
+            row |= {
+                "linear_probe_accuracy": rounds["accuracy"].iloc[0],
+                "final_accuracy": rounds["accuracy"].iloc[-1],
+                "best_accuracy": rounds["accuracy"].max(),
+                "uplink_bytes": int(rounds["uplink_bytes"].sum()),
+                "downlink_bytes": int(rounds["downlink_bytes"].sum()),
+                "uplink_bpp": 8
+                * rounds["uplink_bytes"].sum()
+                / rounds["participants"].sum()
+                / self._federation.dimension,
+                "wall_seconds": rounds["round_seconds"].sum(),
+            }
+        self._store.write_run(row)
+        return row
+
+    def _rounds(self) -> Any:
+        return results.load(self._store.location).rounds
+
+
+def _git_commit() -> str | None:
+    """Commit of the checkout that this code runs from, or None when it is no checkout."""
+    folder = Path(__file__).resolve().parent
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    try:
+        # Only a repository that tracks this file is the checkout; an environment may lie inside another one.
+        subprocess.run([*command[:3], "ls-files", "--error-unmatch", __file__], check=True, capture_output=True)
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,92 @@
+"""The three result tables: columns, types and meaning. Accuracy is a fraction in [0, 1], times are seconds."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+#: Values of ``runs.status``.
+STATUSES = ("running", "finished", "interrupted", "failed")
+
+_TIME = pa.timestamp("us", tz="UTC")
+_TEXT, _INT, _REAL = pa.string(), pa.int64(), pa.float64()
+
+
+def _table(**columns: tuple[pa.DataType, str]) -> pa.Schema:
+    return pa.schema([pa.field(name, kind, metadata={"description": text}) for name, (kind, text) in columns.items()])
+
+
+#: One row a run.
+RUNS = _table(
+    run_id=(_TEXT, "name of the run, derived from its resolved configuration"),
+    status=(_TEXT, "one of: " + ", ".join(STATUSES)),
+    method=(_TEXT, "federated method"),
+    dataset=(_TEXT, "dataset"),
+    backbone=(_TEXT, "frozen backbone"),
+    partition=(_TEXT, "how training samples were split over clients"),
+    alpha=(_REAL, "Dirichlet concentration; null for partitions without one"),
+    clients=(_INT, "registered clients"),
+    participation=(_REAL, "share of the clients in a round's cohort"),
+    rounds=(_INT, "training rounds asked for, the head's round not counted"),
+    seed=(_INT, "seed of the run"),
+    masked_parameters=(_INT, "parameters of the masked blocks, d; every bpp is per this number"),
+    linear_probe_accuracy=(_REAL, "accuracy after the head's round, on the unchanged backbone"),
+    final_accuracy=(_REAL, "accuracy after the last finished round"),
+    best_accuracy=(_REAL, "highest accuracy of any round"),
+    uplink_bpp=(_REAL, "8 x uplink bytes / d, mean over all client-rounds, the head's included"),
+    uplink_bytes=(_INT, "bytes sent by all clients in all rounds, headers included"),
+    downlink_bytes=(_INT, "bytes sent to all clients in all rounds, headers included"),
+    wall_seconds=(_REAL, "sum of round_seconds"),
+    config=(_TEXT, "resolved configuration, JSON"),
+    version=(_TEXT, "version of fedsim"),
+    git_commit=(_TEXT, "commit of the source checkout, null when installed from a package"),
+    started_at=(_TIME, "start of the run, first attempt"),
+    finished_at=(_TIME, "end of the run, null while it runs"),
+    error=(_TEXT, "what failed, null otherwise"),
+)
+
+#: One row a round; round 0 is the federated round that fits the head.
+ROUNDS = _table(
+    run_id=(_TEXT, "run"),
+    round=(_INT, "0 for the head's round, then 1, 2, ..."),
+    participants=(_INT, "clients whose updates were aggregated"),
+    lost_clients=(_INT, "clients of the cohort whose updates are missing from the aggregate"),
+    retries=(_INT, "client updates that were computed again because a worker was lost"),
+    accuracy=(_REAL, "test accuracy of the deployable model; for mask methods the mean mask [theta > 0.5]"),
+    loss=(_REAL, "test cross-entropy of the same model, nats"),
+    accuracy_expected=(_REAL, "test accuracy with weights theta * w; null for methods without masks"),
+    accuracy_sampled=(_REAL, "test accuracy with one sampled mask; null for methods without masks"),
+    uplink_bytes=(_INT, "bytes sent by the cohort, headers included"),
+    downlink_bytes=(_INT, "bytes sent to the cohort, headers included"),
+    uplink_bpp=(_REAL, "8 x uplink_bytes / participants / d"),
+    downlink_bpp=(_REAL, "8 x downlink_bytes / participants / d"),
+    flips=(_INT, "mask bits that the server flipped, over all clients, false ones included; null without masks"),
+    false_flips=(_INT, "flips that no client sent: false positives of the codec; null without masks"),
+    bound_share=(_REAL, "share of theta at its clipping bounds; near 1 learning has stopped; null without masks"),
+    train_seconds=(_REAL, "training, summed over clients"),
+    encode_seconds=(_REAL, "encoding of updates, summed over clients"),
+    decode_seconds=(_REAL, "decoding of updates, summed over clients"),
+    aggregate_seconds=(_REAL, "aggregation by the server, without decoding"),
+    evaluate_seconds=(_REAL, "central evaluation, wall time"),
+    round_seconds=(_REAL, "the whole round, wall time"),
+    state_digest=(_TEXT, "SHA-256 of the server state after the round, first 16 hex digits"),
+)
+
+#: One row a client and round.
+CLIENTS = _table(
+    run_id=(_TEXT, "run"),
+    round=(_INT, "round"),
+    client=(_INT, "client"),
+    samples=(_INT, "training samples of the client"),
+    payload_bytes=(_INT, "length of the upload, headers included"),
+    uplink_bpp=(_REAL, "8 x payload_bytes / d"),
+    delta_size=(_INT, "mask bits that differ from the reference mask; null without masks"),
+    sent_size=(_INT, "how many of them were sent; null without masks"),
+    train_loss=(_REAL, "mean training cross-entropy over the local steps, nats"),
+    train_seconds=(_REAL, "local training"),
+    encode_seconds=(_REAL, "encoding of the update"),
+    decode_seconds=(_REAL, "decoding by the server"),
+    attempt=(_INT, "1, or more when workers were lost under the client"),
+)
+
+#: The tables that grow with every round, by name.
+GROWING = {"rounds": ROUNDS, "clients": CLIENTS}
