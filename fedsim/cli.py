@@ -13,7 +13,7 @@ from rich.table import Table
 
 import results
 from fedsim import runner
-from fedsim.config import ConfigError, load_config
+from fedsim.config import Config, ConfigError, MethodConfig, load_config
 from fedsim.display import LiveProgress, summary
 
 app = typer.Typer(
@@ -58,19 +58,24 @@ def resume(path: Annotated[str, typer.Argument(help="Folder of a run, such as ru
 
 @app.command("list")
 def list_() -> None:
-    """Show methods, datasets, partitioners, backbones, heads and codecs."""
+    """Show the configuration keys, and the methods, datasets, backbones, codecs and more to choose from."""
     from fedsim.data import DATASETS, PARTITIONERS
     from fedsim.methods import CODECS, HEADS, METHODS
     from fedsim.models import BACKBONES
 
-    table = Table(box=None, pad_edge=False)
-    for column in ("key", "name", "what it is"):
-        table.add_column(column, overflow="fold")
+    keys = _plain_table("key", "default", "what it is")
+    for key, default, description in Config.describe_keys():
+        keys.add_row(key, str(default), description)
+    for method in METHODS:
+        for key, info in method.Params.model_fields.items():
+            if key not in MethodConfig.model_fields:
+                keys.add_row(f"method.{key}", str(info.default), f"{method.name}: {info.description}")
+    names = _plain_table("key", "name", "what it is")
     registries: list[Any] = [METHODS, DATASETS, PARTITIONERS, BACKBONES, HEADS, CODECS]
     for registry in registries:
         for index, member in enumerate(registry):
-            table.add_row(registry.field if index == 0 else "", member.name, member.summary)
-    _console.print(table)
+            names.add_row(registry.field if index == 0 else "", member.name, member.summary)
+    _console.print(keys, "", names)
 
 
 @app.command()
@@ -85,6 +90,13 @@ def report(
         loaded = results.load(path)
         png = results.figures.save(results.figures.accuracy_and_bpp(loaded), output or Path(path) / "report.png")
     _console.print(f"{png}", soft_wrap=True)
+
+
+def _plain_table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
 
 
 class _errors:

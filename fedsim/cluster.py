@@ -34,7 +34,7 @@ def plan_workers(config: ClusterConfig, cohort_size: int) -> int:
     Raises:
         ResourceError: the connected cluster cannot hold them; without this check their start would wait for ever.
     """
-    need = {"CPU": config.cpus_per_worker, "GPU": config.gpus_per_worker}
+    need = {"CPU": config.cpus_per_worker} | ({"GPU": config.gpus_per_worker} if config.gpus_per_worker else {})
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     fitting = sum(_fitting(node, need) for node in nodes)
     wanted = config.workers or max(1, min(fitting, cohort_size))
@@ -54,8 +54,7 @@ def plan_workers(config: ClusterConfig, cohort_size: int) -> int:
 
 def _fitting(node: dict[str, float], need: dict[str, float]) -> int:
     """Workers that fit on one node."""
-    limits = [_count(node.get(name, 0.0), amount) for name, amount in need.items() if amount > 0]
-    return min(limits)
+    return min(_count(node.get(name, 0.0), amount) for name, amount in need.items())
 
 
 def _count(available: float, amount: float) -> int:

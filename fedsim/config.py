@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -132,6 +132,17 @@ class Config(Group):
         except ValidationError as error:
             raise _GroupError(params, error.errors()) from None
 
+    @classmethod
+    def describe_keys(cls) -> Iterator[tuple[str, Any, str]]:
+        """Every dotted key outside ``method`` with its default and its description."""
+        for name, info in cls.model_fields.items():
+            group = info.annotation
+            if not (isinstance(group, type) and issubclass(group, Group)):
+                yield name, info.default, info.description or ""
+            elif group is not MethodConfig:
+                for key, nested in group.model_fields.items():
+                    yield f"{name}.{key}", nested.default, nested.description or ""
+
     @property
     def cohort_size(self) -> int:
         """Clients in each round: ``participation`` of all, at least one."""
@@ -222,4 +233,6 @@ def _explain(item: Any, group: type[BaseModel], prefix: tuple[str, ...] = ()) ->
             return [line for nested in error.errors for line in _explain(nested, error.group, prefix + path)]
         return [f"{field}: {error}" if str(error).startswith("found") else f"{field}.{error}"]
     allowed = item["msg"].replace("Input should be", "").replace("a valid ", "").strip()
+    if item["type"] == "model_type":
+        allowed = "a group of keys"
     return [f"{field}: found {item['input']!r}, allowed: {allowed}"]

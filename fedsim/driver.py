@@ -23,10 +23,11 @@ class Driver:
         config: the experiment.
         output: folder of all runs, absolute where it is local.
         workers: number of worker actors to start.
+        command: command line to store with the results.
     """
 
-    def __init__(self, config: Config, output: str, workers: int) -> None:
-        self._arguments = config, output, workers
+    def __init__(self, config: Config, output: str, workers: int, command: str) -> None:
+        self._arguments = config, output, workers, command
         self._lock = threading.Lock()
         self._interrupted = threading.Event()
         self._opened: Simulation | None = None
@@ -34,10 +35,10 @@ class Driver:
     def _simulation(self) -> Simulation:
         # Not opened by the constructor: an error there would reach the caller as the death of an actor.
         if self._opened is None:
-            config, output, workers = self._arguments
+            config, output, workers, command = self._arguments
             partition = make_partition(load_dataset(config.data), config.data, config.seed)
             executor = RayExecutor(config, partition.sizes(), workers, self._interrupted)
-            self._opened = Simulation(config, executor, output)
+            self._opened = Simulation(config, executor, output, command)
         return self._opened
 
     def stored_rounds(self) -> list[dict[str, Any]]:
@@ -70,9 +71,9 @@ _OPTIONS = {"num_cpus": 0, "max_restarts": 3, "max_task_retries": 3, "max_concur
 class RemoteSimulation:
     """A :class:`Simulation` in a driver actor on this node; the same methods, and errors as they were raised there."""
 
-    def __init__(self, config: Config, output: str, workers: int) -> None:
+    def __init__(self, config: Config, output: str, workers: int, command: str) -> None:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._driver = Driver.options(**_OPTIONS, scheduling_strategy=here).remote(config, output, workers)  # type: ignore[attr-defined]
+        self._driver = Driver.options(**_OPTIONS, scheduling_strategy=here).remote(config, output, workers, command)  # type: ignore[attr-defined]
 
     def stored_rounds(self) -> list[dict[str, Any]]:
         """See :meth:`Simulation.stored_rounds`."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, Protocol
 
 import results
@@ -116,18 +119,19 @@ class _Session(Protocol):
 
 @contextmanager
 def _open(config: Config, output: str) -> Iterator[_Session]:
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     # Imported here: validating a configuration or listing methods needs neither Ray nor a model.
     if config.cluster.executor == "serial":
         from fedsim.executors import SerialExecutor
         from fedsim.simulation import Simulation
 
-        yield Simulation(config, SerialExecutor(config), output)
+        yield Simulation(config, SerialExecutor(config), output, command)
         return
     from fedsim.cluster import connect, plan_workers
     from fedsim.driver import RemoteSimulation
 
     with connect():
-        yield RemoteSimulation(config, output, plan_workers(config.cluster, config.cohort_size))
+        yield RemoteSimulation(config, output, plan_workers(config.cluster, config.cohort_size), command)
 
 
 def _end(session: _Session, store: results.RunStore, status: str, error: str | None) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from datetime import datetime, timezone
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import results
@@ -14,6 +12,7 @@ from fedsim.checkpoint import load_checkpoint, save_checkpoint
 from fedsim.config import Config
 from fedsim.executors import Executor
 from fedsim.federation import Federation
+from fedsim.provenance import describe_machine, git_commit
 
 
 class Simulation:
@@ -25,9 +24,10 @@ class Simulation:
         config: the experiment.
         executor: computes the clients; closed by :meth:`finish`.
         output: folder of all runs, absolute where it is local.
+        command: command line to store with the results.
     """
 
-    def __init__(self, config: Config, executor: Executor, output: str) -> None:
+    def __init__(self, config: Config, executor: Executor, output: str, command: str = "") -> None:
         self._config, self._executor = config, executor
         self._store = results.RunStore(output, config.run_id)
         self._federation = Federation(config, executor)
@@ -51,7 +51,9 @@ class Simulation:
             "masked_parameters": self._federation.dimension,
             "config": json.dumps(config.model_dump(mode="json")),
             "version": version("fedsim"),
-            "git_commit": _git_commit(),
+            "git_commit": git_commit(),
+            "command": command,
+            "machine": describe_machine(),
             "started_at": previous["started_at"] if previous else datetime.now(timezone.utc),
         }
         self._store.write_run(self._row)
@@ -97,15 +99,3 @@ class Simulation:
 
     def _rounds(self) -> Any:
         return results.load(self._store.location).rounds
-
-
-def _git_commit() -> str | None:
-    """Commit of the checkout that this code runs from, or None when it is no checkout."""
-    folder = Path(__file__).resolve().parent
-    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
-    try:
-        # Only a repository that tracks this file is the checkout; an environment may lie inside another one.
-        subprocess.run([*command[:3], "ls-files", "--error-unmatch", __file__], check=True, capture_output=True)
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -58,11 +58,14 @@ class FilterCodec(Codec):
         keys = np.array(indices)  # the C core may sort or deduplicate its keys in place
         filter_c = self._allocate(keys.size)
         try:
+            pointer, length = self._fingerprints(filter_c)
+            content = ffi.buffer(pointer, length * self.fingerprint_bits // 8)
+            # Slots that no key uses keep what the memory held: zero them, or they would leak it and hinder compression.
+            content[:] = bytes(len(content))
             built, seed = self._populate(filter_c, ffi.from_buffer("uint64_t[]", keys), keys.size)
             if not built:
                 raise RuntimeError(f"{self.name}: the filter could not be built for {keys.size} keys")
-            pointer, length = self._fingerprints(filter_c)
-            fingerprints = bytes(ffi.buffer(pointer, length * self.fingerprint_bits // 8))
+            fingerprints = bytes(content)
         finally:
             self._free(filter_c)
         return _HEADER.pack(indices.size, seed) + (png.write(fingerprints) if self.image else fingerprints)

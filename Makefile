@@ -1,0 +1,30 @@
+# Every target creates .venv when it is missing or older than what it is made from.
+PYTHON ?= python3
+BIN := .venv/bin
+# More arguments for the demo, e.g. `make demo ARGS="rounds=5 seed=1"`.
+ARGS ?=
+
+.PHONY: help demo test lint clean
+
+help:  ## Show the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
+
+demo: .venv/installed  ## Run DeltaMask on the embedded digits through Ray and show the result (about 2 minutes)
+	$(BIN)/fedsim run pipelines/demo.yaml $(ARGS)
+
+test: lint  ## Lint, type-check and run all tests
+	$(BIN)/python -m pytest
+
+lint: .venv/installed  ## Lint and type-check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:  ## Remove the environment and caches; results stay
+	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@

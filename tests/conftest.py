@@ -1,0 +1,36 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import hypothesis
+import pytest
+import ray
+
+from fedsim.config import Config, load_config
+
+# Shared machines are slow at times, and a first call compiles: no deadlines.
+hypothesis.settings.register_profile("fedsim", deadline=None)
+hypothesis.settings.load_profile("fedsim")
+
+_SMALL = {
+    "rounds": 2,
+    "data": {"clients": 4},
+    "model": {"masked_blocks": 1, "head_epochs": 2},
+    "cluster": {"executor": "serial"},
+}
+
+
+@pytest.fixture
+def small_config(tmp_path) -> Callable[..., Config]:
+    """An experiment of a few seconds, with overrides."""
+    return lambda *overrides: load_config(_SMALL, [f"output={tmp_path}", *overrides])
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One local Ray cluster of two CPUs for all tests that need one."""
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()

@@ -1,0 +1,176 @@
+"""The contract that every codec passes, and what is particular to filters."""
+
+import contextlib
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyfusefilter._xorfilter import ffi, lib
+
+from deltamask import PayloadError, codecs
+from deltamask.codecs import png
+from deltamask.codecs.filters import FilterCodec
+
+VIT_B = 35_389_440  # five blocks of ViT-B
+FILTERS = [codec for codec in codecs.CODECS.values() if isinstance(codec, FilterCodec)]
+
+
+@pytest.fixture(params=codecs.CODECS.values(), ids=codecs.CODECS)
+def codec(request):
+    return request.param
+
+
+def random_indices(share: float, dimension: int, seed: int = 0) -> np.ndarray:
+    return np.flatnonzero(np.random.default_rng(seed).random(dimension) < share).astype(np.uint64)
+
+
+index_sets = st.integers(1, 5000).flatmap(
+    lambda d: st.tuples(st.just(d), st.sets(st.integers(0, d - 1), max_size=200).map(sorted))
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(index_sets)
+def test_round_trip_has_no_false_negatives(codec, case):
+    dimension, members = case
+    decoded = codec.decode(codec.encode(np.array(members, np.uint64), dimension), dimension)
+    assert decoded.dtype == np.uint64
+    assert set(members) <= set(decoded.tolist())
+    assert (np.diff(decoded.astype(np.int64)) > 0).all()
+    assert decoded.size == 0 or decoded[-1] < dimension
+    if codec.exact or not members:
+        assert decoded.tolist() == members
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 5, 10, 100, 1000])
+def test_every_size_and_the_full_set_round_trip(codec, size):
+    members = np.arange(size, dtype=np.uint64)
+    for dimension in (max(size, 1), size + 1000):
+        assert np.isin(members, codec.decode(codec.encode(members, dimension), dimension)).all()
+
+
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.05])
+def test_false_positives_are_as_rare_as_promised(codec, share):
+    dimension = 2_000_000
+    members = random_indices(share, dimension)
+    decoded = codec.decode(codec.encode(members, dimension), dimension)
+    extra = decoded.size - members.size
+    expected = codec.false_positive_rate * (dimension - members.size)
+    assert np.isin(members, decoded).all()
+    assert abs(extra - expected) <= 5 * np.sqrt(expected) + 1e-9
+
+
+def test_encoding_is_deterministic_and_leaves_its_input_alone(codec):
+    members = random_indices(0.01, 100_000)
+    before = members.copy()
+    assert codec.encode(members, 100_000) == codec.encode(members, 100_000)
+    assert np.array_equal(members, before)
+
+
+@pytest.mark.parametrize(
+    "indices",
+    [np.array([3, 2], np.uint64), np.array([2, 2], np.uint64), np.array([10], np.uint64), np.array([1])],
+    ids=["descending", "repeated", "too large", "not uint64"],
+)
+def test_other_index_sets_are_refused(codec, indices):
+    with pytest.raises(ValueError, match="indices"):
+        codec.encode(indices, 10)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(data=st.data())
+def test_corrupt_bodies_give_the_typed_error_or_some_set(codec, data):
+    dimension = 4000
+    body = bytearray(codec.encode(random_indices(0.02, dimension), dimension))
+    for position in data.draw(st.lists(st.integers(0, len(body) - 1), min_size=1, max_size=4)):
+        body[position] ^= data.draw(st.integers(1, 255))
+    damaged = bytes(body[: data.draw(st.integers(0, len(body)))])
+    try:
+        decoded = codec.decode(damaged, dimension)
+    except PayloadError:
+        return
+    assert decoded.size <= dimension
+    assert decoded.size == 0 or decoded[-1] < dimension
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_give_the_typed_error_or_some_set(codec, data):
+    with contextlib.suppress(PayloadError):
+        assert codec.decode(data, 1000).size <= 1000
+
+
+def test_names_and_ids_are_unique():
+    assert len({codec.id for codec in codecs.CODECS.values()}) == len(codecs.CODECS)
+    assert all(0 < codec.id < 256 and codec.summary for codec in codecs.CODECS.values())
+    with pytest.raises(ValueError, match=r"found 'fuse9', allowed: fuse8\+png, fuse8"):
+        codecs.get("fuse9")
+
+
+# Filters
+
+
+@pytest.mark.parametrize("kind", ["binary_fuse8", "binary_fuse16", "xor8", "xor16"])
+def test_query_kernel_agrees_with_the_c_core(kind):
+    codec = codecs.get(kind.removeprefix("binary_"))
+    dimension = 200_000
+    members = random_indices(0.01, dimension)
+    body = codec.encode(members, dimension)
+    keys, seed = struct.unpack_from("<IQ", body)
+    filter_c = ffi.new(f"{kind}_t *")
+    assert getattr(lib, f"{kind}_allocate")(keys, filter_c)
+    setattr(filter_c, "Seed" if "fuse" in kind else "seed", seed)
+    ffi.memmove(filter_c.Fingerprints if "fuse" in kind else filter_c.fingerprints, body[12:], len(body) - 12)
+    contain = getattr(lib, f"{kind}_contain")
+    expected = [index for index in range(dimension) if contain(index, filter_c)]
+    getattr(lib, f"{kind}_free")(filter_c)
+    assert codec.decode(body, dimension).tolist() == expected
+
+
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.05])
+def test_fuse8_at_the_size_of_five_vit_b_blocks(share):
+    codec = codecs.get("fuse8+png")
+    members = random_indices(share, VIT_B)
+    decoded = codec.decode(codec.encode(members, VIT_B), VIT_B)
+    found = np.zeros(VIT_B, bool)
+    found[decoded] = True
+    assert found[members].all()
+    assert decoded.size - members.size == pytest.approx((VIT_B - members.size) / 256, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "bits_per_key"), [("fuse8", 9.04), ("fuse16", 18.08), ("xor8", 9.84), ("xor16", 19.68)]
+)
+def test_filter_sizes_are_those_of_the_literature(name, bits_per_key):
+    members = random_indices(0.5, 2_000_000)
+    body = codecs.get(name).encode(members, 2_000_000)
+    assert 8 * len(body) / members.size == pytest.approx(bits_per_key, rel=0.02)
+
+
+def test_the_image_form_removes_the_empty_slots():
+    members = random_indices(0.01, VIT_B)
+    raw, image = (len(codecs.get(name).encode(members, VIT_B)) for name in ("fuse8", "fuse8+png"))
+    assert 0.92 < image / raw < 0.95
+
+
+@pytest.mark.parametrize("codec", FILTERS, ids=lambda codec: codec.name)
+@pytest.mark.parametrize("keys", [0, 1000, 2**31, 2**32 - 1])
+def test_claimed_key_counts_are_not_believed(codec, keys):
+    dimension = 2**32 - 1  # decoding would take 4 GB: the claim must be refused before that
+    body = codec.encode(np.arange(40, dtype=np.uint64), dimension)
+    with pytest.raises(PayloadError, match=r"keys|fingerprints|image"):
+        codec.decode(struct.pack("<I", keys) + body[4:], dimension)
+
+
+def test_images_of_another_shape_are_refused_before_they_are_decoded():
+    bomb = png.write(bytes(10_000_000))  # compresses to almost nothing
+    with pytest.raises(PayloadError, match="image: expected 10 x 10 pixels"):
+        png.read(bomb, 100)
+
+
+def test_images_with_content_after_the_end_are_refused():
+    data = png.write(bytes(range(1, 13)))
+    with pytest.raises(PayloadError, match="zeros after"):
+        png.read(data, 11)

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from deltamask import MaskedModule, bernoulli_mask, select_parameters
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.MultiheadAttention(8, 2), nn.Linear(8, 3))
+
+
+@pytest.fixture
+def mlp():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def test_selection_takes_weight_matrices_also_of_attention(network):
+    assert select_parameters(network) == ["0.weight", "2.in_proj_weight", "2.out_proj.weight", "3.weight"]
+    assert select_parameters(network, ["2"]) == ["2.in_proj_weight", "2.out_proj.weight"]
+    assert "1.bias" in select_parameters(network, biases=True)
+    with pytest.raises(ValueError, match="'1'"):
+        select_parameters(network, ["1"])
+
+
+def test_a_prefix_is_a_module_not_a_string():
+    deep = nn.Sequential(*[nn.Linear(2, 2) for _ in range(12)])
+    assert select_parameters(deep, ["1"]) == ["1.weight"]
+
+
+def test_forward_multiplies_exactly_the_chosen_weights(mlp):
+    net = MaskedModule(mlp, ["0.weight"])
+    x, mask = torch.randn(5, 4), torch.rand(32)
+    expected = nn.functional.linear(x, mlp[0].weight * mask.view(8, 4), mlp[0].bias)
+    expected = mlp[2](torch.relu(expected))
+    torch.testing.assert_close(net(x, mask), expected)
+    torch.testing.assert_close(net(x, torch.ones(32)), mlp(x))
+    torch.testing.assert_close(net(x), mlp(x))
+
+
+def test_sampled_masks_follow_theta_and_their_stream(mlp):
+    net = MaskedModule(mlp, select_parameters(mlp))
+    theta = np.random.default_rng(0).uniform(0.05, 0.95, net.size).astype(np.float32)
+    net.load_theta(theta)
+    np.testing.assert_allclose(net.theta().numpy(), theta, atol=1e-6)
+    assert torch.equal(net.sample(5), bernoulli_mask(net.theta(), 5).float())
+    assert not torch.equal(net.sample(5), net.sample(6))
+
+
+def test_gradient_goes_straight_through_the_sampling(mlp):
+    net = MaskedModule(mlp, select_parameters(mlp))
+    net.load_theta(torch.full((net.size,), 0.7))
+    x, y = torch.randn(6, 4), torch.randint(0, 3, (6,))
+    nn.functional.cross_entropy(net(x, net.sample(1)), y).backward()
+    mask = net.sample(1).detach().requires_grad_(True)
+    nn.functional.cross_entropy(net(x, mask), y).backward()
+    torch.testing.assert_close(net.scores_d.grad, mask.grad * 0.7 * 0.3)  # dL/dm * sigmoid'(s)
+    assert all(p.grad is None for p in mlp.parameters())
+
+
+def test_training_lowers_the_loss_without_touching_the_weights():
+    torch.manual_seed(0)
+    mlp = nn.Sequential(nn.Linear(4, 128), nn.ReLU(), nn.Linear(128, 2))
+    before = [p.clone() for p in mlp.parameters()]
+    net = MaskedModule(mlp, select_parameters(mlp))
+    net.load_theta(torch.full((net.size,), 0.9))
+    x = torch.randn(128, 4)
+    y = (x[:, 0] > 0).long()
+    optimizer = torch.optim.Adam([net.scores_d], lr=0.1)
+    losses = []
+    for step in range(60):
+        loss = nn.functional.cross_entropy(net(x, net.sample(step)), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:5])
+    assert all(torch.equal(a, b) for a, b in zip(before, mlp.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("names", [[], ["nope"]])
+def test_unknown_names_are_refused(mlp, names):
+    with pytest.raises(ValueError, match="names"):
+        MaskedModule(mlp, names)

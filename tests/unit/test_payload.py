@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import deltamask
+from deltamask import PayloadError, payload
+
+THETA_G = np.full(20_000, 0.95, np.float32)
+THETA_K = np.clip(THETA_G + np.random.default_rng(0).normal(0, 0.03, THETA_G.size), 0, 1).astype(np.float32)
+UPDATE = deltamask.encode(THETA_K, THETA_G, key=7)
+
+
+@given(st.integers(0, 255), st.integers(0, 2**32 - 1), st.binary(max_size=100))
+def test_frames_round_trip_in_twelve_bytes(kind, dimension, body):
+    data = payload.pack(kind, dimension, body)
+    assert len(data) == len(body) + payload.HEADER_BYTES == len(body) + 12
+    assert payload.unpack(data, kind, dimension) == body
+
+
+@given(st.binary(max_size=50), st.data())
+def test_any_changed_byte_is_noticed(body, data):
+    frame = bytearray(payload.pack(3, 1000, body))
+    position = data.draw(st.integers(0, len(frame) - 1))
+    frame[position] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(PayloadError):
+        payload.unpack(bytes(frame), 3, 1000)
+
+
+@given(st.binary(min_size=1, max_size=50), st.data())
+def test_truncated_frames_are_noticed(body, data):
+    frame = payload.pack(3, 1000, body)
+    with pytest.raises(PayloadError):
+        payload.unpack(frame[: data.draw(st.integers(0, len(frame) - 1))], 3, 1000)
+
+
+@given(st.binary(max_size=100))
+def test_arbitrary_bytes_are_no_frame(data):
+    with pytest.raises(PayloadError):
+        payload.unpack(data, 0, 0)
+
+
+def test_messages_say_what_was_expected_and_found():
+    frame = payload.pack(1, 10, b"")
+    with pytest.raises(PayloadError, match="kind: expected 2, found 1"):
+        payload.unpack(frame, 2, 10)
+    with pytest.raises(PayloadError, match="dimension: expected 11, found 10"):
+        payload.unpack(frame, 1, 11)
+    with pytest.raises(ValueError, match="dimension"):
+        payload.pack(1, 2**32, b"")
+    with pytest.raises(ValueError, match="kind"):
+        payload.pack(256, 1, b"")
+
+
+# Updates
+
+
+@pytest.mark.parametrize("codec", deltamask.codecs.CODECS)
+def test_the_server_rebuilds_the_clients_mask(codec):
+    update = deltamask.encode(THETA_K, THETA_G, key=7, codec=codec)
+    decoded = deltamask.decode(update.payload, THETA_G, key=7, codec=codec)
+    reference = deltamask.bernoulli_mask(THETA_G, 7)
+    mask = deltamask.bernoulli_mask(THETA_K, 7)
+    wrong = np.count_nonzero(decoded.mask_d != mask)
+    assert np.array_equal(decoded.reference_d, reference)
+    assert wrong == len(decoded.flips) - update.sent_size  # only the codec's false positives
+    assert update.sent_size == update.delta_size == np.count_nonzero(mask != reference)
+    assert np.array_equal(np.flatnonzero(decoded.mask_d != reference), decoded.flips)
+
+
+def test_kappa_sends_a_share_of_the_delta():
+    update = deltamask.encode(THETA_K, THETA_G, key=7, kappa=0.25)
+    assert update.sent_size == -(-update.delta_size // 4)
+    assert len(update.payload) < len(UPDATE.payload)
+
+
+def test_nothing_changed_sends_the_frame_alone():
+    update = deltamask.encode(THETA_G, THETA_G, key=7)
+    assert update.delta_size == 0
+    assert len(update.payload) == payload.HEADER_BYTES
+    decoded = deltamask.decode(update.payload, THETA_G, key=7)
+    assert np.array_equal(decoded.mask_d, decoded.reference_d)
+
+
+@given(st.data())
+def test_damaged_updates_raise_the_typed_error(data):
+    damaged = bytearray(UPDATE.payload)
+    damaged[data.draw(st.integers(0, len(damaged) - 1))] ^= data.draw(st.integers(1, 255))
+    damaged = damaged[: data.draw(st.integers(0, len(damaged)))]
+    with pytest.raises(PayloadError):
+        deltamask.decode(bytes(damaged), THETA_G, key=7)
+
+
+def test_other_codecs_and_dimensions_are_refused():
+    with pytest.raises(PayloadError, match="kind"):
+        deltamask.decode(UPDATE.payload, THETA_G, key=7, codec="fuse8")
+    with pytest.raises(PayloadError, match="dimension"):
+        deltamask.decode(UPDATE.payload, THETA_G[:-1], key=7)
+    with pytest.raises(ValueError, match="shape"):
+        deltamask.encode(THETA_K[:-1], THETA_G, key=7)
+    with pytest.raises(ValueError, match="codec"):
+        deltamask.encode(THETA_K, THETA_G, key=7, codec="zip")
