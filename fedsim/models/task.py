@@ -32,8 +32,9 @@ class TaskModel:
     def __init__(self, backbone: Backbone, classes: int, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         self.backbone = backbone.eval().requires_grad_(False).to(self.device)
-        self.head = nn.Linear(backbone.embedding_size, classes, device=self.device).requires_grad_(False)
-        # Logistic regression is convex: zeros are as good a start as any, and need no seed.
+        # Logistic regression is convex: zeros are as good a start as any, and need no generator.
+        self.head = nn.utils.skip_init(nn.Linear, backbone.embedding_size, classes, device=self.device)
+        self.head.requires_grad_(False)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.network = nn.Sequential(backbone.blocks, backbone.suffix, self.head)

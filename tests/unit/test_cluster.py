@@ -1,0 +1,69 @@
+"""How many workers fit, from what Ray says of its nodes."""
+
+import pytest
+
+from fedsim.cluster import ResourceError, plan_workers
+from fedsim.config import ClusterConfig
+from fedsim.workers import _balanced_shards
+
+
+@pytest.fixture
+def nodes(monkeypatch):
+    """Sets the nodes that the cluster claims to have: GPU nodes cannot be had for a test."""
+
+    def claim(*resources):
+        monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": dict(r)} for r in resources])
+
+    return claim
+
+
+@pytest.mark.parametrize(
+    ("config", "resources", "expected"),
+    [
+        ({}, [{"CPU": 8}], 8),
+        ({"cpus_per_worker": 3}, [{"CPU": 8}, {"CPU": 2}], 2),
+        ({"workers": 2}, [{"CPU": 8}], 2),
+        ({"gpus_per_worker": 0.25}, [{"CPU": 16, "GPU": 2}], 8),
+        ({"gpus_per_worker": 0.3}, [{"CPU": 16, "GPU": 2}], 6),
+        ({"gpus_per_worker": 2}, [{"CPU": 16, "GPU": 5}], 2),
+        ({"gpus_per_worker": 1}, [{"CPU": 2, "GPU": 8}, {"CPU": 64}], 2),
+        ({"cpus_per_worker": 0.5}, [{"CPU": 2}], 4),
+    ],
+)
+def test_workers_that_fit(nodes, config, resources, expected):
+    nodes(*resources)
+    assert plan_workers(ClusterConfig(**config), cohort_size=100) == expected
+
+
+def test_no_more_workers_than_clients(nodes):
+    nodes({"CPU": 64})
+    assert plan_workers(ClusterConfig(), cohort_size=3) == 3
+
+
+@pytest.mark.parametrize(
+    ("config", "resources", "message"),
+    [
+        ({"workers": 3}, {"CPU": 2}, "found 3, allowed: at most 2.*CPU: 3 x 1 wanted, the cluster has 2"),
+        ({"gpus_per_worker": 0.5}, {"CPU": 2}, "GPU: 1 x 0.5 wanted, the cluster has 0"),
+        ({"cpus_per_worker": 4}, {"CPU": 2}, "CPU: 1 x 4 wanted, the cluster has 2"),
+    ],
+)
+def test_what_is_short_is_said(nodes, config, resources, message):
+    nodes(resources)
+    with pytest.raises(ResourceError, match=message):
+        plan_workers(ClusterConfig(**config), cohort_size=10)
+
+
+def test_cpu_and_gpu_on_different_nodes_are_no_room(nodes):
+    nodes({"CPU": 8}, {"CPU": 0, "GPU": 8})
+    with pytest.raises(ResourceError, match="no node has enough CPU and GPU together"):
+        plan_workers(ClusterConfig(gpus_per_worker=1, workers=1), cohort_size=10)
+
+
+def test_shards_are_balanced_by_samples():
+    import numpy as np
+
+    sizes = np.random.default_rng(0).pareto(1.5, 1000).astype(int) + 1
+    owner = _balanced_shards(sizes, 7)
+    loads = np.bincount(owner, weights=sizes, minlength=7)
+    assert loads.max() - loads.min() <= sizes.min() + 1 or loads.max() == sizes.max()

@@ -1,0 +1,93 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedsim import ConfigError, load_config
+from fedsim.config import Config
+
+
+def test_defaults_are_valid_and_name_a_run():
+    config = load_config()
+    assert (config.method.name, config.data.name, config.cluster.executor) == ("deltamask", "digits", "ray")
+    assert config.run_id.startswith("deltamask-digits-tiny-vit-s0-")
+
+
+def test_yaml_then_overrides(tmp_path):
+    path = tmp_path / "experiment.yaml"
+    path.write_text("rounds: 7\ndata: {clients: 5}\nmethod: {kappa: 0.5}\n")
+    config = load_config(path, ["data.alpha=0.1", "data.partition=dirichlet", "train.lr=1e-3", "method.codec=xor8"])
+    assert (config.rounds, config.data.clients, config.data.alpha) == (7, 5, 0.1)
+    assert config.train.lr == 0.001
+    assert config.method.model_dump() | {"kappa": 0.5, "codec": "xor8"} == config.method.model_dump()
+
+
+def test_json_round_trip():
+    config = load_config(None, ["method.kappa=0.3", "cluster.workers=2"])
+    assert load_config(json.loads(config.model_dump_json())) == config
+
+
+def test_run_id_depends_on_what_can_change_results_alone():
+    run_id = load_config().run_id
+    assert load_config(None, ["output=elsewhere", "cluster.executor=serial", "cluster.workers=3"]).run_id == run_id
+    for override in ("seed=1", "method.kappa=0.7", "data.alpha=1", "train.lr=0.2"):
+        assert load_config(None, [override]).run_id != run_id
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("method.kapa=1", "method.kapa: unknown key; did you mean 'kappa'?"),
+        ("data.nam=digits", "data.nam: unknown key; did you mean 'name'? (allowed: data.name, data.path"),
+        ("sed=1", "sed: unknown key; did you mean 'seed'?"),
+        ("method.kappa=2", "method.kappa: found 2, allowed: less than or equal to 1"),
+        ("rounds=0", "rounds: found 0, allowed: greater than or equal to 1"),
+        ("rounds=many", "rounds: found 'many', allowed: integer"),
+        ("rounds.x=3", "rounds: found {'x': 3}, allowed: integer"),
+        ("train=3", "train: found 3, allowed: a group of keys"),
+        ("data.alpha=.nan", "data.alpha: found nan, allowed: a finite number"),
+        ("data.name=digit", "data.name: found 'digit', allowed: digits; did you mean 'digits'?"),
+        ("method.name=deltamsk", "method.name: found 'deltamsk', allowed: deltamask, linear-probe; did you mean"),
+        ("method.codec=fuse9", "method.codec: found 'fuse9', allowed: fuse8+png"),
+        ("train.optimizer=lion", "train.optimizer: found 'lion', allowed: 'adam' or 'sgd'"),
+        ("rounds", "override: found 'rounds', allowed: key=value"),
+        ("rounds=[", "rounds: found '[', allowed: a YAML value"),
+    ],
+)
+def test_errors_name_the_field_what_was_found_and_what_is_allowed(override, message):
+    with pytest.raises(ConfigError) as raised:
+        load_config(None, [override])
+    assert message in str(raised.value)
+
+
+def test_all_errors_are_told_at_once():
+    with pytest.raises(ConfigError) as raised:
+        load_config({"rounds": 0, "seed": -1, "method": {"kappa": 2, "clip": 1}})
+    assert [line.split(":")[0] for line in str(raised.value).splitlines()] == [
+        "seed",
+        "rounds",
+        "method.kappa",
+        "method.clip",
+    ]
+
+
+@pytest.mark.parametrize("content", ["- 1\n- 2\n", "a: [", "\x00"])
+def test_files_that_are_no_configuration(tmp_path, content):
+    path = tmp_path / "bad.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=r"config: expected"):
+        load_config(path)
+    with pytest.raises(ConfigError, match=r"missing\.yaml"):
+        load_config(tmp_path / "missing.yaml")
+
+
+@given(st.floats(1e-6, 1), st.integers(1, 1000))
+def test_cohorts_are_never_empty(participation, clients):
+    config = Config(participation=participation, data={"clients": clients})
+    assert 1 <= config.cohort_size <= clients
+
+
+def test_configurations_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        load_config().rounds = 3
