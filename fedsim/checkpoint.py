@@ -40,6 +40,9 @@ def load_checkpoint(store: RunStore, expected: Mapping[str, np.ndarray]) -> dict
     except (SafetensorError, ValueError, KeyError) as error:
         raise CheckpointError(f"{store.location}/{_NAME}: expected safetensors, found {error}") from error
     form, wanted = ({name: (a.shape, str(a.dtype)) for name, a in s.items()} for s in (state, expected))
-    if form != wanted:
-        raise CheckpointError(f"{store.location}/{_NAME}: expected {wanted}, found {form}")
+    for name in sorted(form.keys() | wanted.keys()):
+        if form.get(name) != wanted.get(name):
+            raise CheckpointError(
+                f"{store.location}/{_NAME}: expected {name} {wanted.get(name)}, found {form.get(name)}"
+            )
     return state

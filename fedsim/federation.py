@@ -143,14 +143,14 @@ class Federation:
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that a later process needs to go on after the last finished round."""
-        state = {"next_round": np.array(self.next_round, np.int64)}
+        state = {"next_round": np.array([self.next_round], np.int64)}
         for stage, server in self._servers.items():
             state |= {f"{stage}.{key}": array for key, array in server.state().items()}
         return state
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Take back what :meth:`state` gave."""
-        self.next_round = int(state["next_round"])
+        self.next_round = int(state["next_round"][0])
         for stage, server in self._servers.items():
             prefix = f"{stage}."
             server.restore({key[len(prefix) :]: array for key, array in state.items() if key.startswith(prefix)})

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
 from fedsim.config import Config
 from fedsim.executors import Executor
 from fedsim.shard import ClientResult, Score, Shard, Stage, set_threads
 
 _POLL_SECONDS = 0.5  # how soon an interrupt is noticed
+_RESTARTS = 5  # deaths of a worker while it restarts that are put up with
 
 
 class WorkerLostError(RuntimeError):
@@ -39,12 +40,19 @@ class Worker:
         self._shard = Shard(config, clients)
 
     def train(self, stage: Stage, round_index: int, clients: list[int], broadcast: bytes) -> Iterator[ClientResult]:
-        """Stream results of clients as they finish."""
+        """Stream results of clients as they finish, in the order of ``clients``."""
         yield from self._shard.train(stage, round_index, clients, broadcast)
 
-    def evaluate(self, stage: Stage, round_index: int, chunks: list[int], broadcast: bytes) -> list[dict[str, Score]]:
-        """Score pieces of the test split."""
-        return self._shard.evaluate(stage, round_index, chunks, broadcast)
+    def evaluate(
+        self, stage: Stage, round_index: int, parts: list[list[int]], broadcast: bytes
+    ) -> Iterator[list[dict[str, Score]]]:
+        """Stream scores of parts of the test split, each a list of pieces."""
+        for part in parts:
+            yield self._shard.evaluate(stage, round_index, part, broadcast)
+
+    @ray.method(max_task_retries=_RESTARTS)
+    def alive(self) -> None:
+        """Return as soon as the worker has started, or started again."""
 
 
 class RayExecutor(Executor):
@@ -80,64 +88,72 @@ class RayExecutor(Executor):
     def train(self, stage: Stage, round_index: int, cohort: Sequence[int], broadcast: bytes) -> Iterator[ClientResult]:
         reference = self._publish(broadcast)
         owners = self._owner[list(cohort)]
-        attempts: dict[int, int] = {}
-        streams: dict[Any, tuple[int, list[int]]] = {}
+        owed = [[c for c, owner in zip(cohort, owners, strict=True) if owner == w] for w in range(len(self.workers))]
 
-        def start(worker: int, clients: list[int]) -> None:
+        def submit(worker: int) -> Any:
             method = self.workers[worker].train.options(num_returns="streaming")
-            streams[method.remote(stage, round_index, clients, reference)] = (worker, clients)
+            return method.remote(stage, round_index, owed[worker], reference)
 
-        for worker in range(len(self.workers)):
-            clients = [client for client, owner in zip(cohort, owners, strict=True) if owner == worker]
-            if clients:
-                start(worker, clients)
-        while streams:
-            for stream in self._wait(list(streams)):
-                worker, owed = streams[stream]
-                try:
-                    result = ray.get(next(stream))
-                except StopIteration:
-                    del streams[stream]
-                except RayActorError as error:
-                    del streams[stream]
-                    # Clients are computed in order, so the first one owed is the one that the worker died under.
-                    self._count_loss(attempts, owed[0], f"client {owed[0]} of round {round_index}", error)
-                    start(worker, owed)
-                except RayTaskError as error:
-                    raise error.cause from error
-                else:
-                    owed.remove(result.client)
-                    yield replace(result, attempt=1 + attempts.get(result.client, 0))
+        for _, result, attempt in self._collect(owed, submit, f"a client of round {round_index}"):
+            yield replace(result, attempt=attempt)
 
     def evaluate(self, stage: Stage, round_index: int, chunks: int, broadcast: bytes) -> list[dict[str, Score]]:
         reference = self._publish(broadcast)
         parts = [list(range(chunks))[index :: len(self.workers)] for index in range(len(self.workers))]
-        losses: dict[int, int] = {}
-        calls: dict[Any, int] = {}
+        owed = [[index] if part else [] for index, part in enumerate(parts)]
 
-        def start(worker: int) -> None:
-            calls[self.workers[worker].evaluate.remote(stage, round_index, parts[worker], reference)] = worker
+        def submit(worker: int) -> Any:
+            method = self.workers[worker].evaluate.options(num_returns="streaming")
+            return method.remote(stage, round_index, [parts[worker]], reference)
 
-        for worker, part in enumerate(parts):
-            if part:
-                start(worker)
         scores: dict[int, dict[str, Score]] = {}
-        while calls:
-            for call in self._wait(list(calls)):
-                worker = calls.pop(call)
-                try:
-                    scores.update(zip(parts[worker], ray.get(call), strict=True))
-                except RayActorError as error:
-                    self._count_loss(losses, worker, f"the evaluation of round {round_index}", error)
-                    start(worker)
-                except RayTaskError as error:
-                    raise error.cause from error
+        for index, values, _ in self._collect(owed, submit, f"the evaluation of round {round_index}"):
+            scores.update(zip(parts[index], values, strict=True))
         return [scores[chunk] for chunk in range(chunks)]
 
     def close(self) -> None:
         for worker in self.workers:
             ray.kill(worker)
         self.workers = []
+
+    def _collect(
+        self, owed: list[list[int]], submit: Callable[[int], Any], what: str
+    ) -> Iterator[tuple[int, Any, int]]:
+        """Stream a value for every item that each worker owes, whatever dies meanwhile: (item, value, attempt).
+
+        ``submit(worker)`` starts a stream of the values of ``owed[worker]``, in that order.
+        """
+        losses: dict[int, int] = {}
+        pending = {submit(worker): worker for worker, items in enumerate(owed) if items}
+        while pending:
+            for reference in self._wait(list(pending)):
+                worker = pending[reference]
+                items = owed[worker]
+                restarted = isinstance(reference, ray.ObjectRef)
+                try:
+                    value = ray.get(reference if restarted else next(reference))
+                except StopIteration:
+                    del pending[reference]
+                except (RayActorError, ObjectLostError) as error:
+                    del pending[reference]
+                    if items:
+                        # Items are computed in order, so the first one owed is the one that the worker died under.
+                        losses[items[0]] = losses.get(items[0], 0) + 1
+                        if losses[items[0]] >= self._max_attempts or getattr(error, "actor_init_failed", False):
+                            raise WorkerLostError(
+                                f"{what} was lost with its worker {losses[items[0]]} time(s); the last one: {error}"
+                            ) from error
+                        # A call to an actor that is still restarting fails; that would count as another loss.
+                        pending[self.workers[worker].alive.remote()] = worker
+                except RayTaskError as error:
+                    raise error.cause from error
+                else:
+                    if restarted:
+                        del pending[reference]
+                        pending[submit(worker)] = worker
+                    else:
+                        item = items.pop(0)
+                        yield item, value, 1 + losses.get(item, 0)
 
     def _wait(self, pending: list[Any]) -> list[Any]:
         """Those of ``pending`` that have something to fetch; at least one."""
@@ -152,11 +168,6 @@ class RayExecutor(Executor):
         if self._published is None or self._published[0] is not broadcast:
             self._published = (broadcast, ray.put(broadcast))
         return self._published[1]
-
-    def _count_loss(self, losses: dict[int, int], key: int, what: str, error: RayActorError) -> None:
-        losses[key] = losses.get(key, 0) + 1
-        if losses[key] >= self._max_attempts or getattr(error, "actor_init_failed", False):
-            raise WorkerLostError(f"{what}: {losses[key]} worker(s) died, the last one by: {error}") from error
 
 
 def _balanced_shards(sizes: np.ndarray, workers: int) -> np.ndarray:

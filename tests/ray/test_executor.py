@@ -1,0 +1,115 @@
+"""The Ray executor gives what the serial one gives, with any number of workers, also when workers die."""
+
+import numpy as np
+import pytest
+
+from fedsim.data import load_dataset, make_partition
+from fedsim.executors import SerialExecutor
+from fedsim.federation import Federation
+from fedsim.workers import RayExecutor, WorkerLostError
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+COLUMNS = ("accuracy", "accuracy_expected", "accuracy_sampled", "loss", "uplink_bytes", "flips", "state_digest")
+
+
+def ray_executor(config, workers):
+    sizes = make_partition(load_dataset(config.data), config.data, config.seed).sizes()
+    return RayExecutor(config, sizes, workers)
+
+
+def rounds(config, executor, on_round=lambda index: None):
+    federation = Federation(config, executor)
+    rows = []
+    try:
+        while not federation.done:
+            on_round(federation.next_round)
+            rows.append(federation.run_round().round)
+    finally:
+        executor.close()
+    return rows
+
+
+@pytest.fixture
+def config(small_config):
+    # Two of the five clients in a round: cohorts and loads differ from round to round.
+    return small_config("data.clients=5", "participation=0.4", "data.partition=dirichlet", "data.alpha=0.5", "rounds=3")
+
+
+def test_serial_one_worker_and_two_workers_are_identical(config):
+    serial = rounds(config, SerialExecutor(config))
+    assert len({row["state_digest"] for row in serial}) == 4
+    for workers in (1, 2):
+        distributed = rounds(config, ray_executor(config, workers))
+        for expected, found in zip(serial, distributed, strict=True):
+            for column in COLUMNS:
+                assert found.get(column) == expected.get(column), (workers, expected["round"], column)
+
+
+def test_a_dead_worker_is_restarted_and_its_clients_are_redone(config, kill_actor):
+    expected = rounds(config, SerialExecutor(config))
+    killed = []
+
+    def on_round(index):
+        if index == 2:
+            killed.append(kill_actor("Worker"))
+
+    found = rounds(config, ray_executor(config, 1), on_round)
+    assert killed
+    assert [r["state_digest"] for r in found] == [r["state_digest"] for r in expected]
+    assert found[2]["retries"] >= 1
+    assert all(row["lost_clients"] == 0 for row in found)
+
+
+def test_a_worker_that_dies_after_its_first_upload_owes_only_the_others(small_config, kill_actor):
+    config = small_config("data.clients=6")
+    federation = Federation(config, executor := ray_executor(config, 2))
+    broadcast = federation._current_broadcast("head")
+    results = []
+    for result in executor.train("head", 0, range(6), broadcast):
+        if not results:
+            kill_actor("Worker")
+        results.append(result)
+    executor.close()
+    serial = {r.client: r for r in SerialExecutor(config).train("head", 0, range(6), broadcast)}
+    assert sorted(r.client for r in results) == list(range(6))
+    assert all(r.upload.payload == serial[r.client].upload.payload for r in results)
+    assert all(r.attempt <= 2 for r in results)
+
+
+def test_workers_that_keep_dying_end_the_run_with_an_error(small_config, kill_actor):
+    config = small_config("cluster.max_attempts=1")
+    federation = Federation(config, executor := ray_executor(config, 1))
+    federation.run_round()
+    kill_actor("Worker")
+    with pytest.raises(WorkerLostError, match=r"a client of round 1 was lost with its worker 1 time"):
+        federation.run_round()
+    executor.close()
+
+
+def test_evaluation_survives_a_dead_worker(small_config, kill_actor):
+    config = small_config()
+    federation = Federation(config, executor := ray_executor(config, 2))
+    federation.run_round()
+    broadcast = federation._current_broadcast("method")
+    expected = executor.evaluate("method", 1, 3, broadcast)
+    kill_actor("Worker")
+    assert executor.evaluate("method", 1, 3, broadcast) == expected
+    executor.close()
+
+
+def test_errors_of_clients_arrive_as_they_were_raised(small_config):
+    config = small_config()
+    executor = ray_executor(config, 1)
+    with pytest.raises(ValueError, match="frame"):
+        list(executor.train("method", 1, [0], b"not a broadcast"))
+    with pytest.raises(ValueError, match="frame"):
+        executor.evaluate("method", 1, 1, b"not a broadcast")
+    executor.close()
+
+
+def test_shards_hold_their_own_samples_only(small_config):
+    config = small_config("data.clients=5")
+    executor = ray_executor(config, 2)
+    assert sorted(np.bincount(executor._owner)) == [2, 3]
+    executor.close()

@@ -1,0 +1,115 @@
+"""Whole runs through the driver actor."""
+
+import pytest
+import ray
+
+import fedsim
+import results
+from fedsim.cluster import ResourceError
+from fedsim.driver import RemoteSimulation
+from tests.ray.conftest import processes
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+SAME = ["round", "accuracy", "loss", "uplink_bytes", "downlink_bytes", "flips", "state_digest"]
+
+
+@pytest.fixture
+def undisturbed(small_config, tmp_path):
+    """The rounds of a serial run, for comparison."""
+    return fedsim.run(small_config(f"output={tmp_path}/serial")).load().rounds
+
+
+def test_a_run_through_ray_equals_a_serial_one(small_config, tmp_path, undisturbed):
+    rows, started = [], []
+    progress = fedsim.Progress(on_start=lambda *arguments: started.append(arguments), on_round=rows.append)
+    config = small_config("cluster.executor=ray", "cluster.workers=2")
+    result = fedsim.run(config, progress=progress)
+    loaded = result.load()
+    assert loaded.rounds[SAME].equals(undisturbed[SAME])
+    assert [row["round"] for row in rows] == [0, 1, 2]
+    assert started == [([], 2, str(tmp_path / config.run_id))]
+    run = loaded.runs.iloc[0]
+    assert run.status == "finished"
+    assert run.final_accuracy == undisturbed["accuracy"].iloc[-1]
+    assert run.linear_probe_accuracy == undisturbed["accuracy"].iloc[0]
+    assert run.uplink_bytes == loaded.clients["payload_bytes"].sum()
+    assert run.uplink_bpp == pytest.approx(loaded.clients["uplink_bpp"].mean())
+    assert run.downlink_bytes == loaded.rounds["downlink_bytes"].sum()
+    assert processes("Worker") == processes("Driver") == []
+    assert ray.is_initialized()  # a cluster that the caller opened stays open
+
+
+def test_a_finished_run_is_not_run_again(small_config):
+    config = small_config("rounds=1")
+    first = fedsim.run(config)
+    again = fedsim.run(config)
+    assert again.reused
+    assert again.row["finished_at"] == first.load().runs["finished_at"][0]
+    assert not fedsim.run(config, fresh=True).reused
+
+
+def test_a_dead_driver_goes_on_from_its_checkpoint(small_config, tmp_path, undisturbed, kill_actor):
+    config = small_config("cluster.executor=ray")
+    simulation = RemoteSimulation(config, str(tmp_path), 1, "test")
+    assert simulation.step()["round"] == 0
+    kill_actor("Driver")
+    assert simulation.step()["round"] == 1
+    assert simulation.step()["round"] == 2
+    assert simulation.step() is None
+    assert simulation.finish("finished")["status"] == "finished"
+    assert results.load(tmp_path / config.run_id).rounds[SAME].equals(undisturbed[SAME])
+
+
+def test_a_failed_run_keeps_its_rounds_and_resumes(small_config, tmp_path, undisturbed):
+    config = small_config()
+
+    def fail(row):
+        if row["round"] == 1:
+            raise RuntimeError("the plot window was closed")
+
+    with pytest.raises(RuntimeError, match="plot window"):
+        fedsim.run(config, progress=fedsim.Progress(on_round=fail))
+    loaded = results.load(tmp_path / config.run_id)
+    assert loaded.runs["status"].tolist() == ["failed"]
+    assert loaded.runs["error"].tolist() == ["RuntimeError: the plot window was closed"]
+    assert loaded.rounds["round"].tolist() == [0, 1]
+    started = []
+    result = fedsim.resume(
+        tmp_path / config.run_id, progress=fedsim.Progress(on_start=lambda stored, *_: started.extend(stored))
+    )
+    assert [row["round"] for row in started] == [0, 1]
+    assert result.load().rounds[SAME].equals(undisturbed[SAME])
+    assert result.row["status"] == "finished"
+    assert result.row["started_at"] == loaded.runs["started_at"][0]
+
+
+def test_a_corrupt_checkpoint_is_refused_and_nothing_is_lost(small_config, tmp_path):
+    config = small_config()
+    with pytest.raises(KeyboardInterrupt):
+        fedsim.run(config, progress=fedsim.Progress(on_round=lambda row: _interrupt()))
+    path = tmp_path / config.run_id / "checkpoint.safetensors"
+    good = path.read_bytes()
+    assert results.load(tmp_path).runs["status"].tolist() == ["interrupted"]
+    for damaged in (good[:100], b"", good[:-4]):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"checkpoint\.safetensors: expected"):
+            fedsim.run(config)
+        assert results.load(tmp_path).rounds["round"].tolist() == [0]
+
+
+def test_requests_that_do_not_fit_are_refused_at_once(small_config):
+    for override, resource in (("cluster.workers=3", "CPU"), ("cluster.gpus_per_worker=0.5", "GPU")):
+        with pytest.raises(ResourceError, match=resource):
+            fedsim.run(small_config("cluster.executor=ray", override))
+
+
+def test_configuration_errors_of_the_driver_arrive_as_they_were_raised(small_config):
+    with pytest.raises(fedsim.ConfigError, match=r"model\.masked_blocks: found 9"):
+        fedsim.run(small_config("cluster.executor=ray", "model.masked_blocks=9"))
+    with pytest.raises(fedsim.ConfigError, match=r"data\.clients: found 2000"):
+        fedsim.run(small_config("cluster.executor=ray", "data.clients=2000"))
+
+
+def _interrupt():
+    raise KeyboardInterrupt
