@@ -1,0 +1,120 @@
+"""The command line: its output, its errors, and what is left when it is stopped."""
+
+import os
+import signal
+
+import matplotlib.image
+import pytest
+
+import fedsim
+import results
+from tests.e2e.conftest import ray_processes, wait_for_exit
+
+SMALL = ("rounds=3", "data.clients=2", "model.masked_blocks=1", "model.head_epochs=2", "cluster.workers=1")
+SERIAL = (*SMALL, "cluster.executor=serial")
+SAME = ["round", "accuracy", "loss", "uplink_bytes", "downlink_bytes", "flips", "state_digest"]
+
+
+def test_run_shows_and_stores_results(cli, tmp_path):
+    shown = cli("run", *SERIAL).stdout
+    [folder] = (tmp_path / "runs").iterdir()
+    loaded = results.load(folder)
+    for row in loaded.rounds.itertuples():
+        assert f"{row.accuracy:.3f}" in shown
+        assert f"{row.uplink_bpp:.4f}" in shown
+    run = loaded.runs.iloc[0]
+    assert f"linear probe  {run.linear_probe_accuracy:.3f} accuracy" in shown
+    assert str(folder) in shown
+    assert str(folder / "report.png") in shown
+    assert matplotlib.image.imread(folder / "report.png").shape[2] == 4
+    assert run.command.startswith("fedsim run rounds=3")
+    assert "cores" in run.machine
+    assert "\x1b" not in shown  # nothing but text where there is no terminal
+    assert "had finished before" in cli("run", *SERIAL).stdout
+
+
+def test_report_draws_all_runs(cli, tmp_path):
+    for seed in (0, 1):
+        cli("run", *SERIAL, f"seed={seed}", "rounds=1")
+    assert cli("report", "runs").stdout.strip() == "runs/report.png"
+    assert cli("report", "runs", "--output", "plots/all.png").stdout.strip() == "plots/all.png"
+    assert (tmp_path / "plots" / "all.png").stat().st_size > 10_000
+
+
+def test_list_shows_every_key_and_member(cli):
+    shown = cli("list").stdout
+    for word in (
+        "method.kappa",
+        "data.alpha",
+        "cluster.gpus_per_worker",
+        "deltamask",
+        "digits",
+        "dirichlet",
+        "tiny-vit",
+    ):
+        assert word in shown
+    for codec in ("fuse8+png", "fuse16", "xor8", "xor16"):
+        assert f" {codec} " in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "method.kapa=1"), "method.kapa: unknown key; did you mean 'kappa'?"),
+        (("run", "missing.yaml"), "config: expected a YAML file at 'missing.yaml'"),
+        (("run", *SERIAL, "data.clients=9999"), "data.clients: found 9999, allowed: at most 1437"),
+        (("resume", "nowhere"), "path: expected the folder of a run"),
+        (("report", "nowhere"), "path: expected a run or a folder of runs"),
+    ],
+)
+def test_errors_are_one_message_without_a_traceback(cli, arguments, message):
+    done = cli(*arguments, code=2)
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_stopped_and_killed_runs_keep_their_rounds_and_go_on(terminal, cli, tmp_path):
+    """Ctrl-C, then SIGKILL, then to the end: the same rounds as an undisturbed run, and no Ray process left."""
+    before = ray_processes()
+    first = terminal("run", *SMALL, "rounds=12")
+    first.read_until(b" 2/12")
+    first.signal(signal.SIGINT)
+    assert first.wait() == 130
+    assert b"interrupted: finished rounds are stored" in first.output
+    assert b"Traceback" not in first.output
+    assert not wait_for_exit(ray_processes() - before, 20)
+    [folder] = (tmp_path / "runs").iterdir()
+    loaded = results.load(folder)
+    assert loaded.runs["status"].tolist() == ["interrupted"]
+    stored = loaded.rounds["round"].tolist()
+    assert stored == list(range(len(stored)))
+    assert len(stored) >= 3
+
+    second = terminal("resume", str(folder))
+    second.read_until(b"going on after round")
+    second.read_until(f" {len(stored)}/12".encode())
+    os.kill(second.process.pid, signal.SIGKILL)
+    second.wait()
+    assert not wait_for_exit(ray_processes() - before, 60)
+    loaded = results.load(folder)
+    assert loaded.runs["status"].tolist() == ["running"]
+    assert len(loaded.rounds) > len(stored)
+
+    cli("run", *SMALL, "rounds=12")
+    undisturbed = fedsim.run(fedsim.load_config(None, [*SERIAL, "rounds=12", f"output={tmp_path}/undisturbed"])).load()
+    loaded = results.load(folder)
+    assert loaded.runs["status"].tolist() == ["finished"]
+    assert loaded.rounds[SAME].equals(undisturbed.rounds[SAME])
+    assert loaded.clients[["round", "client", "payload_bytes"]].equals(
+        undisturbed.clients[["round", "client", "payload_bytes"]]
+    )
+    assert not wait_for_exit(ray_processes() - before, 20)
+
+
+def test_sigterm_ends_a_run_like_ctrl_c(terminal, tmp_path):
+    run = terminal("run", *SERIAL, "rounds=500")
+    run.read_until(b" 1/500")
+    run.signal(signal.SIGTERM)
+    assert run.wait() == 130
+    assert results.load(tmp_path / "runs").runs["status"].tolist() == ["interrupted"]
