@@ -1,0 +1,72 @@
+"""Every command of the README runs, and every number in it is that of a committed result."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import results
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line.split("  #")[0].strip() for kind, block in BLOCKS if kind == "bash" for line in block.splitlines()]
+
+
+def test_every_shell_command_is_known_here():
+    assert COMMANDS[:2] == ["make demo", "make test"]  # the second is what runs this test
+    assert all(command.startswith(".venv/bin/fedsim ") for command in COMMANDS[2:])
+
+
+def test_fedsim_commands_and_python_example_run(tmp_path):
+    (tmp_path / "pipelines").symlink_to(ROOT / "pipelines")
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    for command in COMMANDS[2:]:
+        subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    assert (tmp_path / "runs" / "report.png").exists()
+    [example] = [block for kind, block in BLOCKS if kind == "python"]
+    shown = subprocess.run([sys.executable, "-c", example], check=True, cwd=tmp_path, capture_output=True, text=True)
+    assert shown.stdout.split()[:4] == ["round", "accuracy", "uplink_bytes", "uplink_bpp"]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_demo_gains_three_points_over_its_linear_probe(tmp_path):
+    shown = subprocess.run(
+        ["make", "-C", str(ROOT), "demo", f"ARGS=output={tmp_path}"], check=True, capture_output=True, text=True
+    ).stdout
+    loaded = results.load(tmp_path)
+    run = loaded.runs.iloc[0]
+    assert run.status == "finished"
+    assert run.clients == 10
+    assert run.final_accuracy >= run.linear_probe_accuracy + 0.03
+    assert f"linear probe  {run.linear_probe_accuracy:.3f}" in shown
+    assert f"{run.uplink_bpp:.4f} bpp" in shown
+    assert run.run_id in shown
+    assert "report.png" in shown
+
+
+def test_numbers_are_those_of_the_committed_results():
+    demo = results.load(ROOT / "results" / "benchmarks" / "demo").runs.iloc[0]
+    client_rounds = demo.clients * (demo.rounds + 1)
+    codecs = pd.read_parquet(ROOT / "results" / "benchmarks" / "codecs" / "codecs.parquet")
+    one_percent = codecs[codecs["share"] == 0.01].set_index("codec")
+    fuse8, loop = one_percent.loc["fuse8+png"], one_percent.loc["pyfusefilter.Fuse8 (scaled)"]
+    both = [row.encode_seconds + row.decode_seconds for row in (fuse8, loop)]
+    text = " ".join(README.split())
+    for statement in (
+        f"Accuracy goes from {demo.linear_probe_accuracy:.3f} ",
+        f"to {demo.final_accuracy:.3f} with {demo.uplink_bpp:.3f} bits per masked parameter",
+        f"{demo.uplink_bytes / client_rounds / 1000:.1f} kB a client-round",
+        f"{demo.downlink_bytes / client_rounds / 1e6:.1f} MB a client-round",
+        f"encoded in {fuse8.encode_seconds:.2f} s",
+        f"decoded in {fuse8.decode_seconds:.2f} s",
+        f"{both[1] / both[0]:.0f} times as fast",
+    ):
+        assert statement in text, statement
+    for commit in (demo.git_commit, codecs["git_commit"].iloc[0]):
+        assert re.fullmatch(r"[0-9a-f]{40}", commit)
