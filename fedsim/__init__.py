@@ -8,7 +8,20 @@
 ``fedsim.run(config)`` runs it and tells where the results are; ``fedsim.resume(path)`` goes on with a stopped one.
 """
 
-from fedsim.config import Config, ConfigError, load_config
+from fedsim.config import Config, load_config
+from fedsim.errors import CheckpointError, ConfigError, FedsimError, ResourceError, WorkerLostError
 from fedsim.runner import Progress, RunResult, resume, run
 
-__all__ = ["Config", "ConfigError", "Progress", "RunResult", "load_config", "resume", "run"]
+__all__ = [
+    "CheckpointError",
+    "Config",
+    "ConfigError",
+    "FedsimError",
+    "Progress",
+    "ResourceError",
+    "RunResult",
+    "WorkerLostError",
+    "load_config",
+    "resume",
+    "run",
+]

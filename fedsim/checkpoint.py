@@ -8,13 +8,10 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from fedsim.errors import CheckpointError
 from results import RunStore
 
 _NAME = "checkpoint.safetensors"
-
-
-class CheckpointError(ValueError):
-    """A checkpoint cannot be used; the message says what is wrong with it."""
 
 
 def save_checkpoint(store: RunStore, state: Mapping[str, np.ndarray]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -13,8 +15,9 @@ from rich.table import Table
 
 import results
 from fedsim import runner
-from fedsim.config import Config, ConfigError, MethodConfig, load_config
+from fedsim.config import Config, MethodConfig, load_config
 from fedsim.display import LiveProgress, summary
+from fedsim.errors import ConfigError, FedsimError
 
 app = typer.Typer(
     help="Simulation of communication-efficient federated fine-tuning on Ray.",
@@ -87,7 +90,10 @@ def report(
     with _errors():
         if output is None and "://" in path:
             raise ConfigError("--output: found none, allowed: a local path, since PATH is a URI")
-        loaded = results.load(path)
+        try:
+            loaded = results.load(path)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
         png = results.figures.save(results.figures.accuracy_and_bpp(loaded), output or Path(path) / "report.png")
     _console.print(f"{png}", soft_wrap=True)
 
@@ -99,31 +105,21 @@ def _plain_table(*columns: str) -> Table:
     return table
 
 
-class _errors:
-    """Turns errors that a user can mend into one message and exit code 2, and an interrupt into exit code 130."""
-
-    def __enter__(self) -> None:
-        # A batch system ends a job by SIGTERM; end as on Ctrl-C, with rows kept and no process left.
-        signal.signal(signal.SIGTERM, _raise_interrupt)
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        from fedsim.checkpoint import CheckpointError
-
-        if isinstance(error, KeyboardInterrupt):
-            _fail("interrupted: finished rounds are stored; the same command goes on", 130)
-        if isinstance(error, (ConfigError, CheckpointError, FileNotFoundError)) or type(error).__name__ in (
-            "ResourceError",
-            "WorkerLostError",
-        ):
-            _fail(str(error), 2)
-
-
-def _raise_interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Turn errors that a user can mend into one message and exit code 2, and an interrupt into exit code 130."""
+    # A batch system ends a job by SIGTERM; end as on Ctrl-C, with rows kept and no process left.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        _fail("interrupted: finished rounds are stored; the same command goes on", 130)
+    except (FedsimError, OSError) as error:
+        _fail(f"error: {error}", 2)
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    Console(stderr=True).print(f"[bold red]error:[/] {message}" if code == 2 else message, soft_wrap=True)
+    Console(stderr=True).print(message, soft_wrap=True, markup=False, highlight=False)
     raise SystemExit(code)
 
 

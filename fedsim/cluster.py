@@ -9,10 +9,7 @@ from contextlib import contextmanager
 import ray
 
 from fedsim.config import ClusterConfig
-
-
-class ResourceError(RuntimeError):
-    """The cluster cannot hold the workers that a configuration asks for; the message says which resource is short."""
+from fedsim.errors import ResourceError
 
 
 @contextmanager

@@ -12,11 +12,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
 
+from fedsim.errors import ConfigError
 from fedsim.registry import suggestion
-
-
-class ConfigError(ValueError):
-    """A configuration is invalid; the message names each field, what was found and what is allowed."""
 
 
 class Group(BaseModel):
@@ -111,6 +108,14 @@ class Config(Group):
     method: Annotated[SerializeAsAny[MethodConfig], Field(validate_default=True)] = MethodConfig()
     train: TrainConfig = Field(default_factory=TrainConfig)
     cluster: ClusterConfig = Field(default_factory=ClusterConfig)
+
+    @field_validator("output")
+    @classmethod
+    def _known_scheme(cls, value: str) -> str:
+        scheme, found, _ = value.partition("://")
+        if not value or (found and scheme not in ("s3", "gs", "file")):
+            raise ValueError(f"found {value!r}, allowed: a local path or an s3://, gs:// or file:// URI")
+        return value
 
     @field_validator("method", mode="before")
     @classmethod

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import results
-from fedsim.config import Config, ConfigError, load_config
+from fedsim.config import Config, load_config
+from fedsim.errors import ConfigError
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,12 @@ import ray
 from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
 from fedsim.config import Config
+from fedsim.errors import WorkerLostError
 from fedsim.executors import Executor
 from fedsim.shard import ClientResult, Score, Shard, Stage, set_threads
 
 _POLL_SECONDS = 0.5  # how soon an interrupt is noticed
 _RESTARTS = 5  # deaths of a worker while it restarts that are put up with
-
-
-class WorkerLostError(RuntimeError):
-    """Workers died under the same work more often than ``cluster.max_attempts`` allows."""
 
 
 class Interrupted(RuntimeError):

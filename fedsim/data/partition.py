@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from deltamask import stream_key
-from fedsim.config import ConfigError, DataConfig
+from fedsim.config import DataConfig
+from fedsim.errors import ConfigError
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from fedsim.config import ConfigError, ModelConfig
+from fedsim.config import ModelConfig
+from fedsim.errors import ConfigError
 
 
 class Backbone(nn.Module):

@@ -6,7 +6,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from fedsim.config import ConfigError
+from fedsim.errors import ConfigError
 
 
 def load_weights(module: nn.Module, path: str) -> None:

@@ -64,6 +64,8 @@ def test_list_shows_every_key_and_member(cli):
         (("run", "missing.yaml"), "config: expected a YAML file at 'missing.yaml'"),
         (("run", *SERIAL, "data.clients=9999"), "data.clients: found 9999, allowed: at most 1437"),
         (("resume", "nowhere"), "path: expected the folder of a run"),
+        (("run", *SERIAL, "output=/proc/runs"), "/proc/runs"),
+        (("report", "ftp://x/y"), "found 'ftp://x/y', allowed: a local path"),
         (("report", "nowhere"), "path: expected a run or a folder of runs"),
     ],
 )

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from fedsim import WorkerLostError
 from fedsim.data import load_dataset, make_partition
 from fedsim.executors import SerialExecutor
 from fedsim.federation import Federation
-from fedsim.workers import RayExecutor, WorkerLostError
+from fedsim.workers import RayExecutor
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 

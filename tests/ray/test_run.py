@@ -5,7 +5,7 @@ import ray
 
 import fedsim
 import results
-from fedsim.cluster import ResourceError
+from fedsim import ResourceError
 from fedsim.driver import RemoteSimulation
 from tests.ray.conftest import processes
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from fedsim.cluster import ResourceError, plan_workers
+from fedsim import ResourceError
+from fedsim.cluster import plan_workers
 from fedsim.config import ClusterConfig
 from fedsim.workers import _balanced_shards
 

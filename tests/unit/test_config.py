@@ -51,6 +51,7 @@ def test_run_id_depends_on_what_can_change_results_alone():
         ("method.name=deltamsk", "method.name: found 'deltamsk', allowed: deltamask, linear-probe; did you mean"),
         ("method.codec=fuse9", "method.codec: found 'fuse9', allowed: fuse8+png"),
         ("train.optimizer=lion", "train.optimizer: found 'lion', allowed: 'adam' or 'sgd'"),
+        ("output=ftp://host/runs", "output: found 'ftp://host/runs', allowed: a local path or an s3://"),
         ("rounds", "override: found 'rounds', allowed: key=value"),
         ("rounds=[", "rounds: found '[', allowed: a YAML value"),
     ],

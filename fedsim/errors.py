@@ -1,0 +1,23 @@
+"""Errors that a user can mend; the command line shows their message without a traceback."""
+
+from __future__ import annotations
+
+
+class FedsimError(Exception):
+    """Base of the errors below."""
+
+
+class ConfigError(FedsimError, ValueError):
+    """A configuration is invalid; the message names each field, what was found and what is allowed."""
+
+
+class ResourceError(FedsimError, RuntimeError):
+    """The cluster cannot hold the workers that a configuration asks for; the message says which resource is short."""
+
+
+class CheckpointError(FedsimError, ValueError):
+    """A checkpoint cannot be used; the message says what was expected and what was found."""
+
+
+class WorkerLostError(FedsimError, RuntimeError):
+    """Workers died under the same work more often than ``cluster.max_attempts`` allows."""
