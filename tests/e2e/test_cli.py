@@ -65,7 +65,7 @@ def test_list_shows_every_key_and_member(cli):
         (("run", *SERIAL, "data.clients=9999"), "data.clients: found 9999, allowed: at most 1437"),
         (("resume", "nowhere"), "path: expected the folder of a run"),
         (("run", *SERIAL, "output=/proc/runs"), "/proc/runs"),
-        (("report", "ftp://x/y"), "found 'ftp://x/y', allowed: a local path"),
+        (("report", "ftp://x/y", "--output", "x.png"), "found 'ftp://x/y', allowed: a local path"),
         (("report", "nowhere"), "path: expected a run or a folder of runs"),
     ],
 )
