@@ -94,8 +94,14 @@ def report(
             loaded = results.load(path)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        png = results.figures.save(results.figures.accuracy_and_bpp(loaded), output or Path(path) / "report.png")
+        png = _draw(loaded, output or Path(path) / "report.png")
     _console.print(f"{png}", soft_wrap=True)
+
+
+def _draw(loaded: results.Results, path: Path) -> Path:
+    from results import figures  # matplotlib is slow to import, and no other command needs it
+
+    return figures.save(figures.accuracy_and_bpp(loaded), path)
 
 
 def _plain_table(*columns: str) -> Table:
@@ -130,8 +136,7 @@ def _show(result: runner.RunResult) -> None:
     _console.print(*summary(loaded), sep="\n")
     _console.print(f"results   {result.path}", soft_wrap=True)
     if "://" not in result.path:
-        figure = results.figures.accuracy_and_bpp(loaded)
-        png = results.figures.save(figure, Path(result.path) / "report.png")
+        png = _draw(loaded, Path(result.path) / "report.png")
         _console.print(f"picture   {png}", soft_wrap=True)
 
 

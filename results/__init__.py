@@ -1,10 +1,11 @@
 """Results of simulations: Parquet in, dataframes out.
 
-``results.load("runs")`` gives ``.runs``, ``.rounds`` and ``.clients`` as pandas dataframes.
+``results.load("runs")`` gives ``.runs``, ``.rounds`` and ``.clients`` as pandas dataframes. ``results.figures`` draws
+them; it is imported on its own, for it takes matplotlib with it.
 """
 
-from results import figures, schema
+from results import schema
 from results.frames import Results, load
 from results.store import RunStore
 
-__all__ = ["Results", "RunStore", "figures", "load", "schema"]
+__all__ = ["Results", "RunStore", "load", "schema"]

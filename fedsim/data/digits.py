@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from fedsim.data.dataset import Dataset, Split
 
@@ -34,6 +32,10 @@ class Digits(Dataset):
 
 @cache
 def _splits() -> tuple[Split, Split]:
+    # Imported here: scikit-learn is slow to import, and other datasets do not need it.
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     bunch = load_digits()
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
     labels = bunch.target.astype(np.int64)

@@ -79,8 +79,8 @@ def test_errors_are_one_message_without_a_traceback(cli, arguments, message):
 def test_stopped_and_killed_runs_keep_their_rounds_and_go_on(terminal, cli, tmp_path):
     """Ctrl-C, then SIGKILL, then to the end: the same rounds as an undisturbed run, and no Ray process left."""
     before = ray_processes()
-    first = terminal("run", *SMALL, "rounds=12")
-    first.read_until(b" 2/12")
+    first = terminal("run", *SMALL, "rounds=9")
+    first.read_until(b" 2/9")
     first.signal(signal.SIGINT)
     assert first.wait() == 130
     assert b"interrupted: finished rounds are stored" in first.output
@@ -95,7 +95,7 @@ def test_stopped_and_killed_runs_keep_their_rounds_and_go_on(terminal, cli, tmp_
 
     second = terminal("resume", str(folder))
     second.read_until(b"going on after round")
-    second.read_until(f" {len(stored)}/12".encode())
+    second.read_until(f" {len(stored)}/9".encode())
     os.kill(second.process.pid, signal.SIGKILL)
     second.wait()
     before = ray_processes()  # Ray's agents take a minute to notice a killed parent
@@ -103,8 +103,8 @@ def test_stopped_and_killed_runs_keep_their_rounds_and_go_on(terminal, cli, tmp_
     assert loaded.runs["status"].tolist() == ["running"]
     assert len(loaded.rounds) > len(stored)
 
-    cli("run", *SMALL, "rounds=12")
-    undisturbed = fedsim.run(fedsim.load_config(None, [*SERIAL, "rounds=12", f"output={tmp_path}/undisturbed"])).load()
+    cli("run", *SMALL, "rounds=9")
+    undisturbed = fedsim.run(fedsim.load_config(None, [*SERIAL, "rounds=9", f"output={tmp_path}/undisturbed"])).load()
     loaded = results.load(folder)
     assert loaded.runs["status"].tolist() == ["finished"]
     assert loaded.rounds[SAME].equals(undisturbed.rounds[SAME])

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import results
+from results import figures
 from results.schema import CLIENTS, ROUNDS, RUNS
 from results.store import part_files
 
@@ -162,8 +163,8 @@ def test_compacted_files_hold_the_schema(store, tmp_path):
 def test_figure_is_a_readable_png(store, tmp_path):
     write_run(store)
     add_rounds(store, range(3), 0.5)
-    figure = results.figures.accuracy_and_bpp(results.load(tmp_path))
-    path = results.figures.save(figure, tmp_path / "plots" / "figure.png")
+    figure = figures.accuracy_and_bpp(results.load(tmp_path))
+    path = figures.save(figure, tmp_path / "plots" / "figure.png")
     height, width, _ = matplotlib.image.imread(path).shape
     assert width > height > 400
     accuracy, bpp = figure.axes
