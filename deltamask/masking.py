@@ -99,8 +99,11 @@ class MaskedModule(nn.Module):
         return torch.sigmoid(self.scores_d.detach())
 
     def load_theta(self, theta_d: Tensor | np.ndarray) -> None:
-        """Set the scores to ``logit(theta_d)``; every theta must lie strictly between 0 and 1."""
-        self.scores_d.data.copy_(torch.logit(torch.as_tensor(theta_d, dtype=torch.float32)))
+        """Set the scores to ``logit(theta_d)``. Raises ValueError unless each lies strictly between 0 and 1."""
+        scores_d = torch.logit(torch.as_tensor(theta_d, dtype=torch.float32))
+        if not scores_d.isfinite().all():
+            raise ValueError("theta_d: expected values strictly between 0 and 1, found others")
+        self.scores_d.data.copy_(scores_d)
 
     def sample(self, key: int) -> Tensor:
         """A mask ``[u < theta]`` of the stream ``key``, float32 of shape ``(d,)``, with straight-through gradient."""

@@ -15,7 +15,7 @@ class BetaPosterior:
 
     Args:
         dimension: number of mask bits d.
-        theta_init: probability of every bit before the first observation, in (0, 1).
+        theta_init: probability of every bit before the first observation, in [clip, 1 - clip].
         prior: alpha and beta of the prior (lambda_0 of the paper), at least 1.
         clip: distance of theta from 0 and 1, in (0, 0.5).
         reset_every: rounds after which the counts return to the prior, ``round(1 / participation)`` in the paper.
@@ -35,7 +35,7 @@ class BetaPosterior:
     ) -> None:
         for name, value, valid, allowed in (
             ("dimension", dimension, dimension >= 1, "at least 1"),
-            ("theta_init", theta_init, 0 < theta_init < 1, "between 0 and 1"),
+            ("theta_init", theta_init, clip <= theta_init <= 1 - clip, "from clip to 1 - clip"),
             ("prior", prior, prior >= 1, "at least 1"),
             ("clip", clip, 0 < clip < 0.5, "between 0 and 0.5"),
             ("reset_every", reset_every, reset_every >= 1, "at least 1"),
@@ -43,7 +43,7 @@ class BetaPosterior:
             if not valid:
                 raise ValueError(f"{name}: found {value}, allowed: {allowed}")
         self.prior, self.clip, self.reset_every = prior, clip, reset_every
-        self.theta_d = np.full(dimension, np.clip(theta_init, clip, 1 - clip), np.float32)
+        self.theta_d = np.full(dimension, theta_init, np.float32)
         self.ones_d = np.zeros(dimension, np.int32)
         self.trials = 0
         self.rounds = 0

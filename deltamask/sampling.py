@@ -70,7 +70,7 @@ def uniform_bits(key: int, dimension: int) -> np.ndarray:
 
 
 def uniform_bits_numpy(key: int, dimension: int) -> np.ndarray:
-    """:func:`uniform_bits` in plain numpy: slower, for platforms without numba and as the reference."""
+    """:func:`uniform_bits` in plain numpy: slower, the reference for the others."""
     with np.errstate(over="ignore"):
         z = np.uint64(key & _MASK64) + np.arange(1, dimension + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(_MIX_1)

@@ -57,10 +57,12 @@ def encode(
         codec: a name of :data:`deltamask.codecs.CODECS`.
 
     Raises:
-        ValueError: shapes differ, ``kappa`` is out of range, or the codec is unknown.
+        ValueError: shapes differ, a client's probability is none, ``kappa`` is out of range, or the codec is unknown.
     """
     if theta_k_d.shape != theta_g_d.shape:
         raise ValueError(f"theta_k_d: expected shape {theta_g_d.shape}, found {theta_k_d.shape}")
+    if not (theta_k_d.min() >= 0 and theta_k_d.max() <= 1):  # also refuses NaN
+        raise ValueError("theta_k_d: expected probabilities in [0, 1], found others (has training diverged?)")
     coder = codecs.get(codec)
     delta = flipped(bernoulli_mask(theta_k_d, key), bernoulli_mask(theta_g_d, key))
     sent = select_by_kl(delta, theta_k_d, theta_g_d, kappa)

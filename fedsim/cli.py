@@ -69,6 +69,7 @@ def list_() -> None:
     keys = _plain_table("key", "default", "what it is")
     for key, default, description in Config.describe_keys():
         keys.add_row(key, str(default), description)
+    keys.add_row("method.name", MethodConfig.model_fields["name"].default, "method; see below")
     for method in METHODS:
         for key, info in method.Params.model_fields.items():
             if key not in MethodConfig.model_fields:
@@ -90,10 +91,7 @@ def report(
     with _errors():
         if output is None and "://" in path:
             raise ConfigError("--output: found none, allowed: a local path, since PATH is a URI")
-        try:
-            loaded = results.load(path)
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
+        loaded = results.load(path)
         png = _draw(loaded, output or Path(path) / "report.png")
     _console.print(f"{png}", soft_wrap=True)
 
@@ -114,13 +112,14 @@ def _plain_table(*columns: str) -> Table:
 @contextmanager
 def _errors() -> Iterator[None]:
     """Turn errors that a user can mend into one message and exit code 2, and an interrupt into exit code 130."""
-    # A batch system ends a job by SIGTERM; end as on Ctrl-C, with rows kept and no process left.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A batch system ends a job by SIGTERM, a lost connection by SIGHUP: end as on Ctrl-C, and leave no process.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
-        _fail("interrupted: finished rounds are stored; the same command goes on", 130)
-    except (FedsimError, OSError) as error:
+        _fail("interrupted: finished rounds are stored; the same command, without --fresh, goes on", 130)
+    except (FedsimError, OSError, results.LocationError) as error:
         _fail(f"error: {error}", 2)
 
 

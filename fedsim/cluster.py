@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,7 +19,9 @@ def connect() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    # Without an address, Ray would also join whatever cluster was last started on this machine.
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         yield
     finally:
@@ -34,7 +37,8 @@ def plan_workers(config: ClusterConfig, cohort_size: int) -> int:
     need = {"CPU": config.cpus_per_worker} | ({"GPU": config.gpus_per_worker} if config.gpus_per_worker else {})
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     fitting = sum(_fitting(node, need) for node in nodes)
-    wanted = config.workers or max(1, min(fitting, cohort_size))
+    free = _fitting(ray.available_resources(), need)  # over all nodes, so it can be too many but not too few
+    wanted = config.workers or max(1, min(fitting, free, cohort_size))
     if fitting >= wanted:
         return wanted
     short = [
@@ -51,11 +55,11 @@ def plan_workers(config: ClusterConfig, cohort_size: int) -> int:
 
 def _fitting(node: dict[str, float], need: dict[str, float]) -> int:
     """Workers that fit on one node."""
-    return min(_count(node.get(name, 0.0), amount) for name, amount in need.items())
+    return min(_count(name, node.get(name, 0.0), amount) for name, amount in need.items())
 
 
-def _count(available: float, amount: float) -> int:
-    # A worker of more than one GPU needs whole ones; fractions share a GPU but never span two.
-    if 0 < amount < 1 and available >= 1:
+def _count(name: str, available: float, amount: float) -> int:
+    # Fractions share a GPU but never span two.
+    if name == "GPU" and amount < 1 and available >= 1:
         return int(available) * int(1 / amount + 1e-9)
     return int(available / amount + 1e-9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
 from fedsim.errors import ConfigError
 from fedsim.registry import suggestion
@@ -20,6 +21,14 @@ class Group(BaseModel):
     """Base of all configuration groups: frozen, and closed to unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_values(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML reads ``yes`` as a truth value, which would pass for the number 1."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError(f"found {value!r}, allowed: another type than a truth value")
+        return value
 
 
 class DataConfig(Group):
@@ -93,7 +102,15 @@ class ClusterConfig(Group):
     workers: int | None = Field(None, ge=1, le=100_000, description="worker actors; as many as fit when not given")
     cpus_per_worker: float = Field(1.0, gt=0, le=4096, description="CPUs of a worker, also its threads")
     gpus_per_worker: float = Field(0.0, ge=0, le=64, description="GPU share of a worker; above 0 it computes on CUDA")
+    start_seconds: float = Field(300.0, gt=0, le=86_400, description="time for workers to start before the run fails")
     max_attempts: int = Field(3, ge=1, le=100, description="times a client is computed before lost workers end the run")
+
+    @field_validator("gpus_per_worker")
+    @classmethod
+    def _shareable(cls, value: float) -> float:
+        if value > 1 and value != int(value):
+            raise ValueError(f"found {value!r}, allowed: at most 1, or a whole number")
+        return value
 
 
 class Config(Group):
@@ -108,6 +125,11 @@ class Config(Group):
     method: Annotated[SerializeAsAny[MethodConfig], Field(validate_default=True)] = MethodConfig()
     train: TrainConfig = Field(default_factory=TrainConfig)
     cluster: ClusterConfig = Field(default_factory=ClusterConfig)
+
+    @field_validator("output", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        return os.path.expanduser(value) if isinstance(value, (str, os.PathLike)) else value
 
     @field_validator("output")
     @classmethod
@@ -128,6 +150,8 @@ class Config(Group):
         if not isinstance(value, Mapping):
             return value
         name = value.get("name", "deltamask")
+        if not isinstance(name, str):
+            raise ValueError(f"name: found {name!r}, allowed: the name of a method")
         try:
             params = METHODS.get(name).Params
         except ValueError as error:
@@ -155,7 +179,10 @@ class Config(Group):
 
     @property
     def run_id(self) -> str:
-        """Name of the run, from everything that can change its results: not from ``output`` and ``cluster``."""
+        """Name of the run, from all keys but ``output`` and ``cluster``, which do not change its results.
+
+        Of files, such as a checkpoint, the path counts and not the content.
+        """
         content = self.model_dump(mode="json", exclude={"output", "cluster"})
         digest = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=5).hexdigest()
         return f"{self.method.name}-{self.data.name}-{self.model.name}-s{self.seed}-{digest}"
@@ -174,7 +201,7 @@ def load_config(
         ConfigError: a file that is missing or not YAML, an unknown key or an invalid value.
     """
     if source is None or isinstance(source, Mapping):
-        tree: Any = json.loads(json.dumps(source or {}))  # a deep copy of plain data
+        tree: Any = copy.deepcopy(dict(source or {}))
     else:
         tree = _read_yaml(Path(source))
     for override in overrides:

@@ -49,7 +49,12 @@ class LiveProgress:
         if rounds:
             self._console.print(f"going on after round {rounds[-1]['round']}")
         self._bar.start_task(self._task)
-        self._bar.update(self._task, total=total, completed=rounds[-1]["round"] if rounds else 0, status="fitting head")
+        self._bar.update(
+            self._task,
+            total=total,
+            completed=rounds[-1]["round"] if rounds else 0,
+            status="" if rounds else "fitting head",
+        )
 
     def _round(self, row: dict[str, Any]) -> None:
         status = f"accuracy {row['accuracy']:.3f}  uplink {row['uplink_bpp']:.4f} bpp"

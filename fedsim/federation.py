@@ -12,6 +12,7 @@ import numpy as np
 from deltamask import stream_key
 from fedsim.config import Config
 from fedsim.data import load_dataset
+from fedsim.errors import CheckpointError
 from fedsim.executors import Executor
 from fedsim.methods import HEADS, METHODS
 from fedsim.models import build_model
@@ -61,10 +62,8 @@ class Federation:
         return self.next_round > self._config.rounds
 
     def cohort(self, round_index: int) -> np.ndarray:
-        """Clients of a round, ascending: all in the head's round, else a uniform sample."""
+        """Clients of a round, ascending: a uniform sample without replacement."""
         clients, size = self._config.data.clients, self._config.cohort_size
-        if round_index == 0 or size == clients:
-            return np.arange(clients)
         rng = np.random.Generator(np.random.Philox(key=stream_key(self._config.seed, "cohort", round_index)))
         return np.sort(rng.choice(clients, size, replace=False))
 
@@ -151,6 +150,10 @@ class Federation:
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Take back what :meth:`state` gave."""
         self.next_round = int(state["next_round"][0])
+        if not 0 <= self.next_round <= self._config.rounds + 1:
+            raise CheckpointError(
+                f"checkpoint: expected next_round in 0 to {self._config.rounds + 1}, found {self.next_round}"
+            )
         for stage, server in self._servers.items():
             prefix = f"{stage}."
             server.restore({key[len(prefix) :]: array for key, array in state.items() if key.startswith(prefix)})
@@ -189,3 +192,5 @@ def _in_order(results: Iterator[ClientResult], cohort: np.ndarray) -> Iterator[C
         while following in waiting:
             yield waiting.pop(following)
             following = next(expected, None)
+    if following is not None:
+        raise RuntimeError(f"executor: expected a result of client {following}, found none")

@@ -74,23 +74,25 @@ def run(
     progress = progress or Progress()
     output = config.output if "://" in config.output else os.path.abspath(config.output)
     store = results.RunStore(output, config.run_id)
-    if fresh:
-        store.delete()
     previous = store.read_run()
-    if previous is not None and previous["status"] == "finished":
+    if previous is not None and previous["status"] == "finished" and not fresh:
         return RunResult(store.location, previous, reused=True)
-    with _open(config, output) as session:
+    with _open(config, output, store.delete if fresh else lambda: None) as session:
+        ours = False  # until the session is open, another process may be writing this run
         try:
-            progress.on_start(session.stored_rounds(), config.rounds, store.location)
+            stored = session.stored_rounds()
+            ours = True
+            progress.on_start(stored, config.rounds, store.location)
             while (row := session.step()) is not None:
                 progress.on_round(row)
+            return RunResult(store.location, session.finish("finished"))
         except KeyboardInterrupt:
-            _end(session, store, "interrupted", None)
+            _end(session, store if ours else None, "interrupted", None)
             raise
         except Exception as error:
-            _end(session, store, "failed", f"{type(error).__name__}: {error}")
+            if ours:
+                _end(session, store, "failed", f"{type(error).__name__}: {error}")
             raise
-        return RunResult(store.location, session.finish("finished"))
 
 
 def resume(path: str | os.PathLike[str], *, progress: Progress | None = None) -> RunResult:
@@ -103,11 +105,18 @@ def resume(path: str | os.PathLike[str], *, progress: Progress | None = None) ->
     Raises:
         ConfigError: there is no run at ``path``.
     """
-    output, _, run_id = os.fspath(path).rstrip("/").rpartition("/")
-    row = results.RunStore(output or ".", run_id).read_run()
+    location = os.fspath(path)
+    output, run_id = os.path.split(location.rstrip("/") if "://" in location else os.path.abspath(location))
+    row = results.RunStore(output, run_id).read_run()
     if row is None:
-        raise ConfigError(f"path: expected the folder of a run, found none at {os.fspath(path)!r}")
-    return run(json.loads(row["config"]) | {"output": output or "."}, progress=progress)
+        raise ConfigError(f"path: expected the folder of a run, found none at {location!r}")
+    config = load_config(json.loads(row["config"]) | {"output": output})
+    if not run_id == row["run_id"] == config.run_id:
+        raise ConfigError(
+            f"path: the folder {run_id!r} holds the run {row['run_id']!r}, whose configuration now gives "
+            f"{config.run_id!r}; all three must agree (was it renamed, or written by another version?)"
+        )
+    return run(config, progress=progress)
 
 
 class _Session(Protocol):
@@ -119,27 +128,32 @@ class _Session(Protocol):
 
 
 @contextmanager
-def _open(config: Config, output: str) -> Iterator[_Session]:
+def _open(config: Config, output: str, prepare: Callable[[], None]) -> Iterator[_Session]:
+    """Open a session; ``prepare`` is called when what can be checked beforehand has been."""
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     # Imported here: validating a configuration or listing methods needs neither Ray nor a model.
     if config.cluster.executor == "serial":
         from fedsim.executors import SerialExecutor
         from fedsim.simulation import Simulation
 
-        yield Simulation(config, SerialExecutor(config), output, command)
+        executor = SerialExecutor(config)
+        prepare()
+        yield Simulation(config, executor, output, command)
         return
     from fedsim.cluster import connect, plan_workers
     from fedsim.driver import RemoteSimulation
 
     with connect():
-        yield RemoteSimulation(config, output, plan_workers(config.cluster, config.cohort_size), command)
+        workers = plan_workers(config.cluster, config.cohort_size)
+        prepare()
+        yield RemoteSimulation(config, output, workers, command)
 
 
-def _end(session: _Session, store: results.RunStore, status: str, error: str | None) -> None:
-    """End a run early; where not even its driver is left, at least the status is stored."""
+def _end(session: _Session, store: results.RunStore | None, status: str, error: str | None) -> None:
+    """End a run early; where not even its driver is left, at least the status is stored, if there is a store."""
     try:
         session.finish(status, error)
-    except Exception:
-        row = store.read_run()
+    except BaseException:  # also a second Ctrl-C
+        row = store.read_run() if store else None
         if row is not None:
             store.write_run(row | {"status": status, "error": error, "finished_at": datetime.now(timezone.utc)})

@@ -13,8 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deltamask import uniform_bits
 from fedsim.config import Config
 from fedsim.data import load_dataset, make_partition
+from fedsim.errors import ResourceError
 from fedsim.methods import HEADS, METHODS
 from fedsim.methods.base import ClientTask, Upload
 from fedsim.models import build_model
@@ -71,6 +73,8 @@ class Shard:
         self._train = dataset.train().take(np.concatenate([partition.indices(int(k)) for k in self._client_ids]))
         self._test = dataset.test()
         device = "cuda" if config.cluster.gpus_per_worker else "cpu"
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ResourceError("cluster.gpus_per_worker: found above 0, allowed: 0, since this torch sees no CUDA GPU")
         self._model = build_model(config.model, len(dataset.classes), device)
         self._methods = {
             "head": HEADS.get(config.model.head).Client(config, self._model),
@@ -131,8 +135,9 @@ def evaluation_chunk(test_samples: int, chunk: int) -> np.ndarray:
 def set_threads(cpus: float) -> None:
     """Compute with as many threads as CPUs are asked for, at least one."""
     threads = max(1, int(cpus))
-    torch.set_num_threads(threads)
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    uniform_bits(0, 1)  # numba starts its threads at the first kernel, and then resets the number that torch uses
+    torch.set_num_threads(threads)
 
 
 class _FeatureCache:

@@ -30,6 +30,7 @@ class Simulation:
     def __init__(self, config: Config, executor: Executor, output: str, command: str = "") -> None:
         self._config, self._executor = config, executor
         self._store = results.RunStore(output, config.run_id)
+        self._store.lock()
         self._federation = Federation(config, executor)
         state = load_checkpoint(self._store, self._federation.state())
         if state is not None:
@@ -78,6 +79,7 @@ class Simulation:
     def finish(self, status: str, error: str | None = None) -> dict[str, Any]:
         """End the run with a status of :data:`results.schema.STATUSES`; return its row of the ``runs`` table."""
         self._executor.close()
+        self._store.truncate(self._federation.next_round)  # of a round in flight, some rows may have been written
         self._store.compact()
         rounds = self._rounds()
         row = self._row | {"status": status, "error": error, "finished_at": datetime.now(timezone.utc)}
@@ -88,13 +90,13 @@ class Simulation:
                 "best_accuracy": rounds["accuracy"].max(),
                 "uplink_bytes": int(rounds["uplink_bytes"].sum()),
                 "downlink_bytes": int(rounds["downlink_bytes"].sum()),
-                "uplink_bpp": 8
-                * rounds["uplink_bytes"].sum()
-                / rounds["participants"].sum()
-                / self._federation.dimension,
                 "wall_seconds": rounds["round_seconds"].sum(),
             }
+        trained = rounds[rounds["round"] > 0]
+        if len(trained):
+            row["uplink_bpp"] = trained["uplink_bpp"].mean()
         self._store.write_run(row)
+        self._store.unlock()
         return row
 
     def _rounds(self) -> Any:

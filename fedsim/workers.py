@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import heapq
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import ray
-from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from fedsim.config import Config
-from fedsim.errors import WorkerLostError
+from fedsim.errors import ResourceError, WorkerLostError
 from fedsim.executors import Executor
 from fedsim.shard import ClientResult, Score, Shard, Stage, set_threads
 
@@ -79,6 +81,8 @@ class RayExecutor(Executor):
             Worker.options(**options).remote(config, np.flatnonzero(self._owner == index))  # type: ignore[attr-defined]
             for index in range(workers)
         ]
+        self._start_seconds = config.cluster.start_seconds
+        self._starting = [worker.alive.remote() for worker in self.workers]
         self._published: tuple[bytes, Any] | None = None
         self._interrupted = interrupted or threading.Event()
 
@@ -120,6 +124,7 @@ class RayExecutor(Executor):
 
         ``submit(worker)`` starts a stream of the values of ``owed[worker]``, in that order.
         """
+        self._wait_for_start()
         losses: dict[int, int] = {}
         pending = {submit(worker): worker for worker, items in enumerate(owed) if items}
         while pending:
@@ -131,7 +136,9 @@ class RayExecutor(Executor):
                     value = ray.get(reference if restarted else next(reference))
                 except StopIteration:
                     del pending[reference]
-                except (RayActorError, ObjectLostError) as error:
+                except RayTaskError as error:
+                    raise error.cause from error
+                except RayError as error:  # the actor died, ran out of memory, or its node took results with it
                     del pending[reference]
                     if items:
                         # Items are computed in order, so the first one owed is the one that the worker died under.
@@ -142,8 +149,6 @@ class RayExecutor(Executor):
                             ) from error
                         # A call to an actor that is still restarting fails; that would count as another loss.
                         pending[self.workers[worker].alive.remote()] = worker
-                except RayTaskError as error:
-                    raise error.cause from error
                 else:
                     if restarted:
                         del pending[reference]
@@ -152,9 +157,30 @@ class RayExecutor(Executor):
                         item = items.pop(0)
                         yield item, value, 1 + losses.get(item, 0)
 
-    def _wait(self, pending: list[Any]) -> list[Any]:
-        """Those of ``pending`` that have something to fetch; at least one."""
+    def _wait_for_start(self) -> None:
+        """Wait until every worker has started, but not for ever: other runs may hold what the cluster has."""
+        deadline = time.monotonic() + self._start_seconds
+        while self._starting:
+            ready = self._wait(self._starting, deadline)
+            if not ready:
+                free = {name: amount for name, amount in ray.available_resources().items() if name in ("CPU", "GPU")}
+                raise ResourceError(
+                    f"cluster.workers: {len(self._starting)} of {len(self.workers)} did not start within "
+                    f"cluster.start_seconds={self._start_seconds:g}; the cluster has {free or 'nothing'} free"
+                )
+            self._starting = [reference for reference in self._starting if reference not in ready]
+            try:
+                ray.get(ready)
+            except RayTaskError as error:
+                raise error.cause from error
+            except RayActorError as error:
+                raise WorkerLostError(f"a worker could not start: {error}") from error
+
+    def _wait(self, pending: list[Any], deadline: float = math.inf) -> list[Any]:
+        """Those of ``pending`` that have something to fetch; at least one, or none after the deadline."""
         while not self._interrupted.is_set():
+            if time.monotonic() > deadline:
+                return []
             ready, _ = ray.wait(pending, num_returns=1, timeout=_POLL_SECONDS, fetch_local=False)
             if ready:
                 return ready

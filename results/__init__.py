@@ -6,6 +6,6 @@ them; it is imported on its own, for it takes matplotlib with it.
 
 from results import schema
 from results.frames import Results, load
-from results.store import RunStore
+from results.store import LocationError, RunStore
 
-__all__ = ["Results", "RunStore", "load", "schema"]
+__all__ = ["LocationError", "Results", "RunStore", "load", "schema"]

@@ -47,6 +47,7 @@ def accuracy_and_bpp(results: Results) -> Figure:
 def save(figure: Figure, path: str | Path) -> Path:
     """Write a figure as PNG at 150 dpi and return its path."""
     path = Path(path)
+    path = path if path.suffix else path.with_suffix(".png")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     return path

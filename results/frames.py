@@ -13,6 +13,8 @@ from pyarrow import fs
 from results.schema import CLIENTS, GROWING, ROUNDS, RUNS
 from results.store import open_filesystem, part_files
 
+_ATTEMPTS = 10
+
 
 @dataclass(frozen=True)
 class Results:
@@ -36,9 +38,21 @@ def load(path: str | os.PathLike[str]) -> Results:
 
     Raises:
         FileNotFoundError: there is no run at ``path``.
-        ValueError: the URI's scheme is unknown.
+        LocationError: the URI cannot be opened.
+        ValueError: two folders hold the same run, so their rows would count twice.
     """
-    filesystem, root = open_filesystem(os.fspath(path))
+    for attempt in range(_ATTEMPTS):
+        try:
+            return _load(os.fspath(path))
+        except FileNotFoundError:
+            # A file may vanish between listing and reading, when its run joins its files.
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _load(path: str) -> Results:
+    filesystem, root = open_filesystem(path)
     folders = [root.rstrip("/"), *_subfolders(filesystem, root.rstrip("/"))]
     folders = [
         folder
@@ -48,12 +62,16 @@ def load(path: str | os.PathLike[str]) -> Results:
         if info.is_file
     ]
     if not folders:
-        raise FileNotFoundError(f"path: expected a run or a folder of runs, found none at {os.fspath(path)!r}")
+        raise FileNotFoundError(f"path: expected a run or a folder of runs, found none at {path!r}")
     files = {"runs": [f"{folder}/run.parquet" for folder in folders]}
     for table in GROWING:
         files[table] = [part[2] for folder in folders for part in part_files(filesystem, folder, table)]
+    runs = _read(filesystem, files["runs"], RUNS)
+    repeated = runs.loc[runs["run_id"].duplicated(), "run_id"].tolist()
+    if repeated:
+        raise ValueError(f"path: expected each run once, found several folders with {repeated[0]!r} at {path!r}")
     return Results(
-        runs=_read(filesystem, files["runs"], RUNS),
+        runs=runs,
         rounds=_read(filesystem, files["rounds"], ROUNDS),
         clients=_read(filesystem, files["clients"], CLIENTS),
     )

@@ -12,9 +12,11 @@ Files appear by rename (or by the object store's atomic put), so a reader never 
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,14 +31,20 @@ def open_filesystem(location: str) -> tuple[fs.FileSystem, str]:
     """The filesystem and path of a local path or a URI such as ``s3://bucket/runs``.
 
     Raises:
-        ValueError: the URI's scheme is unknown.
+        LocationError: the URI cannot be opened.
     """
     if "://" in location:
         try:
             return fs.FileSystem.from_uri(location)
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"output: found {location!r}, allowed: a local path or an s3:// or gs:// URI") from error
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise LocationError(
+                f"found {location!r}, allowed: a local path or an s3://, gs:// or file:// URI ({error})"
+            ) from error
     return fs.LocalFileSystem(), location
+
+
+class LocationError(ValueError):
+    """A location of results is neither a path nor a URI that can be opened."""
 
 
 class RunStore:
@@ -52,7 +60,9 @@ class RunStore:
         self._fs, root = open_filesystem(output)
         self.path = f"{root.rstrip('/')}/{run_id}"
         #: Where the run is, as the user wrote it.
-        self.location = f"{output.rstrip('/')}/{run_id}"
+        folder, question_mark, options = output.partition("?") if "://" in output else (output, "", "")
+        self.location = f"{folder.rstrip('/')}/{run_id}{question_mark}{options}"
+        self._lock: BinaryIO | None = None
 
     def write_bytes(self, name: str, data: bytes | pa.Buffer) -> None:
         """Write or replace a file of the run, atomically."""
@@ -60,7 +70,7 @@ class RunStore:
         local = isinstance(self._fs, fs.LocalFileSystem)
         if local:
             self._fs.create_dir(target.rpartition("/")[0], recursive=True)
-        written = f"{self.path}/.{name.replace('/', '-')}.tmp" if local else target
+        written = f"{self.path}/.{name.replace('/', '-')}.{os.getpid()}.tmp" if local else target
         with self._fs.open_output_stream(written) as stream:
             stream.write(data)
         if local:
@@ -75,9 +85,41 @@ class RunStore:
             return None
 
     def delete(self) -> None:
-        """Remove the run with everything in it; nothing happens when it does not exist."""
+        """Remove the run with everything in it; nothing happens when it does not exist.
+
+        Raises:
+            OSError: another process writes the run.
+        """
         if self._fs.get_file_info(self.path).type != fs.FileType.NotFound:
+            self.lock()
+            if self.read_run() is not None:
+                self._fs.delete_file(f"{self.path}/run.parquet")  # first: what is left is no run
             self._fs.delete_dir(self.path)
+            self.unlock()
+
+    def lock(self) -> None:
+        """Keep other processes from writing this run until :meth:`unlock` or the end of this process.
+
+        On a local filesystem only; on an object store, two writers of one run are the user's to avoid.
+
+        Raises:
+            OSError: another process writes the run.
+        """
+        if isinstance(self._fs, fs.LocalFileSystem) and self._lock is None:
+            self._fs.create_dir(self.path, recursive=True)
+            lock = open(f"{self.path}/.lock", "wb")  # noqa: SIM115 - held until unlock
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                lock.close()
+                raise OSError(f"{self.location}: another process is writing this run") from error
+            self._lock = lock
+
+    def unlock(self) -> None:
+        """Let other processes write this run."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def write_run(self, row: Mapping[str, Any]) -> None:
         """Write or replace the run's row of the runs table."""
@@ -89,7 +131,7 @@ class RunStore:
         return None if data is None else pq.read_table(pa.BufferReader(data)).to_pylist()[0]
 
     def append(self, table: str, round_index: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write the rows of one round of ``rounds`` or ``clients``, replacing that round's earlier rows if any."""
+        """Write the rows of one round of ``rounds`` or ``clients``; rounds come in order, see :meth:`truncate`."""
         self.write_bytes(_part_name(table, round_index, round_index), _parquet(GROWING[table], rows))
 
     def compact(self) -> None:

@@ -13,6 +13,8 @@ from deltamask.payload import PayloadError
 
 # DEFLATE cannot expand its input more than this.
 _LARGEST_EXPANSION = 1032
+# Pillow takes larger images for an attack.
+_LARGEST_IMAGE = 89_000_000
 
 
 def write(content: bytes) -> bytes:
@@ -21,6 +23,8 @@ def write(content: bytes) -> bytes:
     Fingerprints are uniform but for empty slots, which are zero, so only entropy coding gains: Huffman coding alone is
     smaller and four times faster than a search for repeated strings.
     """
+    if len(content) > _LARGEST_IMAGE:
+        raise ValueError(f"image: found {len(content)} bytes, allowed: {_LARGEST_IMAGE}; use the codec without +png")
     height, width = _shape(len(content))
     pixels = np.zeros(height * width, np.uint8)
     pixels[: len(content)] = np.frombuffer(content, np.uint8)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 import deltamask as dm
 from deltamask.delta import KappaSchedule
@@ -33,6 +33,12 @@ class DeltaMaskConfig(MethodConfig):
     clip: float = Field(0.01, gt=0, lt=0.5, description="distance of the global probabilities from 0 and 1")
     prior: float = Field(1.0, ge=1, le=1000, description="alpha and beta of the Beta prior, lambda_0")
 
+    @model_validator(mode="after")
+    def _reachable_start(self) -> DeltaMaskConfig:
+        if not self.clip <= self.theta_init <= 1 - self.clip:
+            raise ValueError(f"theta_init: found {self.theta_init}, allowed: {self.clip} to {1 - self.clip}, by clip")
+        return self
+
     @field_validator("codec")
     @classmethod
     def _known_codec(cls, value: str) -> str:
@@ -52,12 +58,19 @@ def _reference_key(seed: int, round_index: int, client: int) -> int:
     return dm.stream_key(seed, "reference", round_index, client)
 
 
+def _compile_kernels(codec: str) -> None:
+    """Encode and decode once, so that no later timing holds a compilation."""
+    theta_k_d, theta_g_d = (np.full(64, theta, np.float32) for theta in (0.9, 0.5))
+    dm.decode(dm.encode(theta_k_d, theta_g_d, key=0, codec=codec).payload, theta_g_d, key=0, codec=codec)
+
+
 class _Client(MethodClient):
     def __init__(self, config: Config, model: TaskModel) -> None:
         super().__init__(config, model)
         assert isinstance(config.method, DeltaMaskConfig)
         self._params = config.method
         self._net = dm.MaskedModule(model.network, model.masked_names).to(model.device)
+        _compile_kernels(self._params.codec)
 
     def receive(self, broadcast: bytes) -> _Broadcast:
         tensors = unpack_tensors(broadcast, {"theta": (self.model.dimension,), **head_shapes(self.model)})
@@ -129,6 +142,7 @@ class _Server(MethodServer):
             clip=self._params.clip,
             reset_every=round(1 / config.participation),
         )
+        _compile_kernels(self._params.codec)
 
     def broadcast(self) -> bytes:
         # A client may never have been sampled before, so each broadcast holds the frozen head too.

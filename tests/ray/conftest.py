@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
-
 
 def processes(name: str) -> list[int]:
     """Process ids of the Ray actors whose class is ``name``."""

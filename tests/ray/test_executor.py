@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import ray
 
-from fedsim import WorkerLostError
+from fedsim import ResourceError, WorkerLostError
 from fedsim.data import load_dataset, make_partition
 from fedsim.executors import SerialExecutor
 from fedsim.federation import Federation
+from fedsim.shard import Shard
 from fedsim.workers import RayExecutor
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -109,8 +111,20 @@ def test_errors_of_clients_arrive_as_they_were_raised(small_config):
     executor.close()
 
 
-def test_shards_hold_their_own_samples_only(small_config):
-    config = small_config("data.clients=5")
-    executor = ray_executor(config, 2)
-    assert sorted(np.bincount(executor._owner)) == [2, 3]
+def test_workers_that_find_no_room_end_the_run_with_an_error(small_config):
+    holder = ray.remote(num_cpus=2)(type("Holder", (), {"hold": lambda self: None})).remote()
+    ray.get(holder.hold.remote())
+    config = small_config("cluster.start_seconds=1")
+    executor = ray_executor(config, 1)
+    with pytest.raises(ResourceError, match=r"1 of 1 did not start within cluster.start_seconds=1; the cluster has"):
+        list(executor.train("head", 0, [0], b""))
     executor.close()
+    ray.kill(holder)
+
+
+def test_shards_hold_their_own_samples_only(small_config):
+    config = small_config("data.clients=5", "data.partition=dirichlet")
+    partition = make_partition(load_dataset(config.data), config.data, config.seed)
+    shard = Shard(config, np.array([3, 1]))
+    expected = np.concatenate([partition.indices(1), partition.indices(3)])
+    assert np.array_equal(shard._train.labels, load_dataset(config.data).train().labels[expected])

@@ -34,7 +34,7 @@ def test_a_run_through_ray_equals_a_serial_one(small_config, tmp_path, undisturb
     assert run.final_accuracy == undisturbed["accuracy"].iloc[-1]
     assert run.linear_probe_accuracy == undisturbed["accuracy"].iloc[0]
     assert run.uplink_bytes == loaded.clients["payload_bytes"].sum()
-    assert run.uplink_bpp == pytest.approx(loaded.clients["uplink_bpp"].mean())
+    assert run.uplink_bpp == pytest.approx(loaded.clients.query("round > 0")["uplink_bpp"].mean())
     assert run.downlink_bytes == loaded.rounds["downlink_bytes"].sum()
     assert processes("Worker") == processes("Driver") == []
     assert ray.is_initialized()  # a cluster that the caller opened stays open
@@ -88,14 +88,62 @@ def test_a_corrupt_checkpoint_is_refused_and_nothing_is_lost(small_config, tmp_p
     config = small_config()
     with pytest.raises(KeyboardInterrupt):
         fedsim.run(config, progress=fedsim.Progress(on_round=lambda row: _interrupt()))
-    path = tmp_path / config.run_id / "checkpoint.safetensors"
+    path = tmp_path / config.run_id / "checkpoint.bin"
     good = path.read_bytes()
     assert results.load(tmp_path).runs["status"].tolist() == ["interrupted"]
-    for damaged in (good[:100], b"", good[:-4]):
+    for damaged in (good[:100], b"", good[:-4], good[:-50] + b"\1" + good[-49:]):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"checkpoint\.safetensors: expected"):
+        with pytest.raises(ValueError, match=r"checkpoint\.bin: damaged"):
             fedsim.run(config)
         assert results.load(tmp_path).rounds["round"].tolist() == [0]
+
+
+def test_rows_of_a_round_in_flight_are_dropped_when_a_run_ends(small_config, tmp_path, monkeypatch):
+    config = small_config()
+    append = results.RunStore.append
+
+    def append_clients_only(self, table, index, rows):
+        if (table, index) == ("rounds", 1):
+            raise KeyboardInterrupt
+        append(self, table, index, rows)
+
+    monkeypatch.setattr(results.RunStore, "append", append_clients_only)
+    with pytest.raises(KeyboardInterrupt):
+        fedsim.run(config)
+    loaded = results.load(tmp_path)
+    assert set(loaded.clients["round"]) == set(loaded.rounds["round"]) == {0}
+
+
+def test_a_fresh_start_that_is_refused_deletes_nothing(small_config, tmp_path):
+    config = small_config("rounds=1")
+    fedsim.run(config)
+    for override in ("cluster.gpus_per_worker=1", "cluster.workers=64"):
+        refused = small_config("rounds=1", "cluster.executor=ray", override)
+        assert refused.run_id == config.run_id
+        with pytest.raises(ResourceError):
+            fedsim.run(refused, fresh=True)
+        assert results.load(tmp_path).runs["status"].tolist() == ["finished"]
+
+
+def test_a_run_that_another_process_writes_is_left_alone(small_config, tmp_path):
+    config = small_config("rounds=1")
+    other = results.RunStore(str(tmp_path), config.run_id)
+    other.write_run({"run_id": config.run_id, "status": "running"})
+    other.lock()
+    for fresh in (False, True):
+        with pytest.raises(OSError, match="another process is writing this run"):
+            fedsim.run(config, fresh=fresh)
+    assert other.read_run()["status"] == "running"
+    other.unlock()
+
+
+def test_a_renamed_run_is_not_resumed_elsewhere(small_config, tmp_path):
+    config = small_config("rounds=1")
+    fedsim.run(config)
+    (tmp_path / config.run_id).rename(tmp_path / "renamed")
+    with pytest.raises(fedsim.ConfigError, match="the folder 'renamed' holds the run 'deltamask-digits"):
+        fedsim.resume(tmp_path / "renamed")
+    assert [folder.name for folder in tmp_path.iterdir()] == ["renamed"]
 
 
 def test_requests_that_do_not_fit_are_refused_at_once(small_config):

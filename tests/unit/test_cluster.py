@@ -12,8 +12,10 @@ from fedsim.workers import _balanced_shards
 def nodes(monkeypatch):
     """Sets the nodes that the cluster claims to have: GPU nodes cannot be had for a test."""
 
-    def claim(*resources):
+    def claim(*resources, free=None):
+        total = {name: sum(r.get(name, 0) for r in resources) for name in ("CPU", "GPU")}
         monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": dict(r)} for r in resources])
+        monkeypatch.setattr("ray.available_resources", lambda: total | (free or {}))
 
     return claim
 
@@ -29,11 +31,19 @@ def nodes(monkeypatch):
         ({"gpus_per_worker": 2}, [{"CPU": 16, "GPU": 5}], 2),
         ({"gpus_per_worker": 1}, [{"CPU": 2, "GPU": 8}, {"CPU": 64}], 2),
         ({"cpus_per_worker": 0.5}, [{"CPU": 2}], 4),
+        ({"cpus_per_worker": 0.6}, [{"CPU": 2}], 3),
     ],
 )
 def test_workers_that_fit(nodes, config, resources, expected):
     nodes(*resources)
     assert plan_workers(ClusterConfig(**config), cohort_size=100) == expected
+
+
+def test_what_others_hold_is_left_to_them_but_one_worker_is_always_tried(nodes):
+    nodes({"CPU": 8}, free={"CPU": 3})
+    assert plan_workers(ClusterConfig(), cohort_size=100) == 3
+    nodes({"CPU": 8}, free={"CPU": 0})
+    assert plan_workers(ClusterConfig(), cohort_size=100) == 1
 
 
 def test_no_more_workers_than_clients(nodes):

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -51,6 +52,10 @@ def test_run_id_depends_on_what_can_change_results_alone():
         ("method.name=deltamsk", "method.name: found 'deltamsk', allowed: deltamask, linear-probe; did you mean"),
         ("method.codec=fuse9", "method.codec: found 'fuse9', allowed: fuse8+png"),
         ("train.optimizer=lion", "train.optimizer: found 'lion', allowed: 'adam' or 'sgd'"),
+        ("rounds=yes", "rounds: found True, allowed: another type than a truth value"),
+        ("method.name=3", "method.name: found 3, allowed: the name of a method"),
+        ("method.theta_init=0.999", "method.theta_init: found 0.999, allowed: 0.01 to 0.99, by clip"),
+        ("cluster.gpus_per_worker=1.5", "cluster.gpus_per_worker: found 1.5, allowed: at most 1, or a whole number"),
         ("output=ftp://host/runs", "output: found 'ftp://host/runs', allowed: a local path or an s3://"),
         ("rounds", "override: found 'rounds', allowed: key=value"),
         ("rounds=[", "rounds: found '[', allowed: a YAML value"),
@@ -60,6 +65,11 @@ def test_errors_name_the_field_what_was_found_and_what_is_allowed(override, mess
     with pytest.raises(ConfigError) as raised:
         load_config(None, [override])
     assert message in str(raised.value)
+
+
+def test_home_and_path_objects_are_understood(tmp_path):
+    assert load_config({"output": tmp_path}).output == str(tmp_path)
+    assert load_config({"output": "~/runs"}).output == str(Path.home() / "runs")
 
 
 def test_all_errors_are_told_at_once():

@@ -81,6 +81,13 @@ def test_training_lowers_the_loss_without_touching_the_weights():
     assert all(torch.equal(a, b) for a, b in zip(before, mlp.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("theta", [0.0, 1.0, float("nan")])
+def test_probabilities_without_a_finite_score_are_refused(mlp, theta):
+    net = MaskedModule(mlp, select_parameters(mlp))
+    with pytest.raises(ValueError, match="theta_d"):
+        net.load_theta(torch.full((net.size,), theta))
+
+
 @pytest.mark.parametrize("names", [[], ["nope"]])
 def test_unknown_names_are_refused(mlp, names):
     with pytest.raises(ValueError, match="names"):

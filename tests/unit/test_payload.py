@@ -98,5 +98,8 @@ def test_other_codecs_and_dimensions_are_refused():
         deltamask.decode(UPDATE.payload, THETA_G[:-1], key=7)
     with pytest.raises(ValueError, match="shape"):
         deltamask.encode(THETA_K[:-1], THETA_G, key=7)
+    for value in (np.nan, -0.1, 1.1):
+        with pytest.raises(ValueError, match="theta_k_d: expected probabilities"):
+            deltamask.encode(np.full_like(THETA_G, value), THETA_G, key=7)
     with pytest.raises(ValueError, match="codec"):
         deltamask.encode(THETA_K, THETA_G, key=7, codec="zip")

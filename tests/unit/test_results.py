@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 
@@ -130,10 +131,57 @@ def test_several_runs_and_stray_folders(tmp_path):
     assert loaded.rounds["run_id"].tolist() == ["run-a"] * 2 + ["run-b"] * 2
 
 
+def test_a_reader_does_not_trip_over_files_that_are_being_joined(tmp_path):
+    """Another process appends and compacts over and over while this one reads."""
+    script = (
+        "import sys, results\n"
+        "store = results.RunStore(sys.argv[1], 'run-a')\n"
+        "store.write_run({'run_id': 'run-a'})\n"
+        "for i in range(60):\n"
+        "    for t in (2 * i, 2 * i + 1): store.append('rounds', t, [{'run_id': 'run-a', 'round': t}])\n"
+        "    store.compact()\n"
+    )
+    seen = 0
+    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)]) as writer:
+        while writer.poll() is None:
+            if (tmp_path / "run-a" / "run.parquet").exists():
+                rounds = results.load(tmp_path).rounds["round"].tolist()
+                assert rounds == list(range(len(rounds)))
+                assert len(rounds) >= seen
+                seen = len(rounds)
+        assert writer.returncode == 0
+    assert len(results.load(tmp_path).rounds) == 120
+
+
+def test_a_run_has_one_writer_at_a_time(store, tmp_path):
+    write_run(store)
+    store.lock()
+    script = "import sys, results; results.RunStore(sys.argv[1], 'run-a').lock()"
+    refused = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True)
+    assert "another process is writing this run" in refused.stderr
+    store.unlock()
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
+
+
+def test_copies_of_a_run_are_not_counted_twice(store, tmp_path):
+    write_run(store)
+    shutil.copytree(tmp_path / "run-a", tmp_path / "backup")
+    with pytest.raises(ValueError, match="several folders with 'run-a'"):
+        results.load(tmp_path)
+
+
+def test_uris_with_options_name_one_run(tmp_path):
+    for name in ("run-a", "run-b"):
+        store = results.RunStore(f"file://{tmp_path}?x=1", name)
+        write_run(store)
+        add_rounds(store, range(2))
+        assert results.load(store.location).runs["run_id"].tolist() == [name]
+
+
 def test_nothing_to_load_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="expected a run or a folder of runs"):
         results.load(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="output: found 'ftp://x/y'"):
+    with pytest.raises(ValueError, match="found 'ftp://x/y', allowed: a local path"):
         results.load("ftp://x/y")
 
 
