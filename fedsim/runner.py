@@ -155,5 +155,5 @@ def _end(session: _Session, store: results.RunStore | None, status: str, error: 
         session.finish(status, error)
     except BaseException:  # also a second Ctrl-C
         row = store.read_run() if store else None
-        if row is not None:
+        if store and row:
             store.write_run(row | {"status": status, "error": error, "finished_at": datetime.now(timezone.utc)})

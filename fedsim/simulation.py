@@ -35,7 +35,8 @@ class Simulation:
         state = load_checkpoint(self._store, self._federation.state())
         if state is not None:
             self._federation.restore(state)
-        self._store.truncate(self._federation.next_round)
+        self._next_stored = self._federation.next_round
+        self._store.truncate(self._next_stored)
         previous = self._store.read_run()
         self._row: dict[str, Any] = {
             "run_id": config.run_id,
@@ -74,12 +75,13 @@ class Simulation:
         self._store.append("clients", index, [run_id | row for row in outcome.clients])
         self._store.append("rounds", index, [run_id | outcome.round])
         save_checkpoint(self._store, self._federation.state())
+        self._next_stored = index + 1
         return outcome.round
 
     def finish(self, status: str, error: str | None = None) -> dict[str, Any]:
         """End the run with a status of :data:`results.schema.STATUSES`; return its row of the ``runs`` table."""
         self._executor.close()
-        self._store.truncate(self._federation.next_round)  # of a round in flight, some rows may have been written
+        self._store.truncate(self._next_stored)  # of a round in flight, some rows may have been written
         self._store.compact()
         rounds = self._rounds()
         row = self._row | {"status": status, "error": error, "finished_at": datetime.now(timezone.utc)}

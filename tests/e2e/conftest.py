@@ -16,34 +16,6 @@ import pytest
 FEDSIM = str(Path(sys.executable).with_name("fedsim"))
 
 
-def ray_processes() -> set[int]:
-    """All Ray processes on this machine: its daemons and its workers."""
-    found = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                command = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if command.startswith(b"ray::") or b"/ray/core/src/ray/" in command or b"/ray/_private/" in command:
-                found.add(int(entry.name))
-    return found
-
-
-def wait_for_exit(pids: set[int], seconds: float) -> set[int]:
-    """Those of ``pids`` that are still running after at most ``seconds`` each."""
-    left = set()
-    for pid in pids:
-        try:
-            descriptor = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        if not select.select([descriptor], [], [], seconds)[0]:
-            left.add(pid)
-        os.close(descriptor)
-    return left
-
-
 class Terminal:
     """A command on a terminal of its own, whose Ctrl-C reaches the whole process group, as in a shell."""
 
@@ -58,12 +30,12 @@ class Terminal:
     def read_until(self, text: bytes, seconds: float = 120) -> None:
         """Read what it prints until ``text`` appears."""
         while text not in self.output:
-            assert select.select([self._master], [], [], seconds)[0], f"no {text!r} in {self.output!r}"
+            assert select.select([self._master], [], [], seconds)[0], f"no {text!r} in {self.output[-500:]!r}"
             try:
                 read = os.read(self._master, 65536)
             except OSError:  # the terminal was closed
                 read = b""
-            assert read, f"ended without {text!r}: {self.output!r}"
+            assert read, f"ended without {text!r}: {self.output[-500:]!r}"
             self.output += read
 
     def signal(self, number: int) -> None:
@@ -120,4 +92,7 @@ def cli(tmp_path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 def _environment() -> dict[str, str]:
     # Runs start a cluster of their own, whatever else is open here.
-    return {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"} | {"COLUMNS": "120"}
+    return {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"} | {
+        "COLUMNS": "120",
+        "NO_COLOR": "1",
+    }

@@ -8,7 +8,7 @@ import pytest
 
 import fedsim
 import results
-from tests.e2e.conftest import ray_processes, wait_for_exit
+from tests.processes import ray_processes, wait_for_exit
 
 SMALL = ("rounds=3", "data.clients=2", "model.masked_blocks=1", "model.head_epochs=2", "cluster.workers=1")
 SERIAL = (*SMALL, "cluster.executor=serial")
@@ -35,7 +35,7 @@ def test_run_shows_and_stores_results(cli, tmp_path):
 
 def test_report_draws_all_runs(cli, tmp_path):
     for seed in (0, 1):
-        cli("run", *SERIAL, f"seed={seed}", "rounds=1")
+        fedsim.run(fedsim.load_config(None, [*SERIAL, f"seed={seed}", "rounds=1", f"output={tmp_path}/runs"]))
     assert cli("report", "runs").stdout.strip() == "runs/report.png"
     assert cli("report", "runs", "--output", "plots/all.png").stdout.strip() == "plots/all.png"
     assert (tmp_path / "plots" / "all.png").stat().st_size > 10_000
@@ -80,7 +80,7 @@ def test_stopped_and_killed_runs_keep_their_rounds_and_go_on(terminal, cli, tmp_
     """Ctrl-C, then SIGKILL, then to the end: the same rounds as an undisturbed run, and no Ray process left."""
     before = ray_processes()
     first = terminal("run", *SMALL, "rounds=9")
-    first.read_until(b" 2/9")
+    first.read_until(b"round 2/9")
     first.signal(signal.SIGINT)
     assert first.wait() == 130
     assert b"interrupted: finished rounds are stored" in first.output
@@ -95,7 +95,7 @@ def test_stopped_and_killed_runs_keep_their_rounds_and_go_on(terminal, cli, tmp_
 
     second = terminal("resume", str(folder))
     second.read_until(b"going on after round")
-    second.read_until(f" {len(stored)}/9".encode())
+    second.read_until(f"round {len(stored)}/9".encode())
     os.kill(second.process.pid, signal.SIGKILL)
     second.wait()
     before = ray_processes()  # Ray's agents take a minute to notice a killed parent
@@ -116,7 +116,7 @@ def test_stopped_and_killed_runs_keep_their_rounds_and_go_on(terminal, cli, tmp_
 
 def test_sigterm_ends_a_run_like_ctrl_c(terminal, tmp_path):
     run = terminal("run", *SERIAL, "rounds=500")
-    run.read_until(b" 1/500")
+    run.read_until(b"round   1/500")
     run.signal(signal.SIGTERM)
     assert run.wait() == 130
     assert results.load(tmp_path / "runs").runs["status"].tolist() == ["interrupted"]

@@ -1,0 +1,45 @@
+"""Looking at processes, and waiting for their end without sleeping."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def commands() -> dict[int, bytes]:
+    """Command line of every process by its id."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                found[int(entry.name)] = (entry / "cmdline").read_bytes()
+            except OSError:  # ended meanwhile
+                continue
+    return found
+
+
+def actors(name: str) -> list[int]:
+    """Process ids of the Ray actors whose class is ``name``."""
+    return [pid for pid, command in commands().items() if command.startswith(f"ray::{name}".encode())]
+
+
+def ray_processes() -> set[int]:
+    """All Ray processes on this machine: its daemons and its workers."""
+    marks = (b"/ray/core/src/ray/", b"/ray/_private/")
+    return {pid for pid, c in commands().items() if c.startswith(b"ray::") or any(mark in c for mark in marks)}
+
+
+def wait_for_exit(pids: Iterable[int], seconds: float) -> set[int]:
+    """Those of ``pids`` that are still running after at most ``seconds`` each."""
+    left = set()
+    for pid in pids:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        if not select.select([descriptor], [], [], seconds)[0]:
+            left.add(pid)
+        os.close(descriptor)
+    return left
