@@ -100,7 +100,10 @@ def _totals_table(run: Any, client_rounds: int) -> Table:
         ("run", f"{run.run_id} ({run.status})"),
         ("linear probe", f"{run.linear_probe_accuracy:.3f} accuracy, the head on the unchanged backbone"),
         ("final", f"{run.final_accuracy:.3f} accuracy ({gain:+.1f} points), best {run.best_accuracy:.3f}"),
-        ("uplink", f"{size(run.uplink_bytes)}, {size(uplink)} a client-round, {run.uplink_bpp:.4f} bpp"),
+        (
+            "uplink",
+            f"{size(run.uplink_bytes)}, {size(uplink)} a client-round; {run.uplink_bpp:.4f} bpp of mask updates",
+        ),
         ("downlink", f"{size(run.downlink_bytes)}, {size(downlink)} a client-round"),
         ("masked", f"{run.masked_parameters:,} parameters; float32 would be {size(4 * run.masked_parameters)}"),
         ("time", f"{run.wall_seconds:.1f} s in rounds"),
