@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numba
 import numpy as np
-from pyfusefilter._xorfilter import ffi
+from pyfusefilter._xorfilter import ffi, lib
 
 from deltamask.codecs import png
 from deltamask.codecs.base import Codec, check_indices
@@ -28,16 +28,11 @@ class FilterCodec(Codec):
     package's Python classes hash ``str(key)`` one by one.
     """
 
+    #: Prefix of the C core's functions and of its struct, before the number of bits.
+    c_name: ClassVar[str]
     fingerprint_bits: ClassVar[int]
     #: Fingerprints travel as a lossless grayscale image instead of raw bytes.
     image: ClassVar[bool] = False
-
-    @abstractmethod
-    def _allocate(self, keys: int) -> Any:
-        """A C filter with room for ``keys`` keys, as a cffi struct; :meth:`_free` frees its fingerprints."""
-
-    @abstractmethod
-    def _free(self, filter_c: Any) -> None: ...
 
     @abstractmethod
     def _populate(self, filter_c: Any, keys_c: Any, keys: int) -> tuple[bool, int]:
@@ -97,6 +92,20 @@ class FilterCodec(Codec):
         finally:
             self._free(filter_c)
         return np.flatnonzero(found_d).astype(np.uint64)
+
+    def _call(self, function: str) -> Any:
+        """A function of the C core for this filter, such as ``populate``."""
+        return getattr(lib, f"{self.c_name}{self.fingerprint_bits}_{function}")
+
+    def _allocate(self, keys: int) -> Any:
+        """A C filter with room for ``keys`` keys, as a cffi struct; :meth:`_free` frees its fingerprints."""
+        filter_c = ffi.new(f"{self.c_name}{self.fingerprint_bits}_t *")
+        if not self._call("allocate")(keys, filter_c):
+            raise MemoryError(f"{self.name}: no memory for {keys} keys")
+        return filter_c
+
+    def _free(self, filter_c: Any) -> None:
+        self._call("free")(filter_c)
 
 
 @numba.njit(inline="always")

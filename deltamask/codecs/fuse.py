@@ -6,7 +6,6 @@ from typing import Any
 
 import numba
 import numpy as np
-from pyfusefilter._xorfilter import ffi, lib
 
 from deltamask.codecs.filters import FilterCodec, hash_key
 
@@ -28,17 +27,7 @@ def _query_fuse(seed, segment_length, segment_count_length, fingerprints, bits, 
 
 
 class _Fuse(FilterCodec):
-    def _call(self, function: str) -> Any:
-        return getattr(lib, f"binary_fuse{self.fingerprint_bits}_{function}")
-
-    def _allocate(self, keys: int) -> Any:
-        filter_c = ffi.new(f"binary_fuse{self.fingerprint_bits}_t *")
-        if not self._call("allocate")(keys, filter_c):
-            raise MemoryError(f"{self.name}: no memory for {keys} keys")
-        return filter_c
-
-    def _free(self, filter_c: Any) -> None:
-        self._call("free")(filter_c)
+    c_name = "binary_fuse"
 
     def _populate(self, filter_c: Any, keys_c: Any, keys: int) -> tuple[bool, int]:
         return bool(self._call("populate")(keys_c, keys, filter_c)), int(filter_c.Seed)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numba
 import numpy as np
-from pyfusefilter._xorfilter import ffi, lib
 
 from deltamask.codecs.filters import FilterCodec, hash_key
 
@@ -31,17 +30,7 @@ def _query_xor(seed, block_length, fingerprints, bits, found_d):  # type: ignore
 
 
 class _Xor(FilterCodec):
-    def _call(self, function: str) -> Any:
-        return getattr(lib, f"xor{self.fingerprint_bits}_{function}")
-
-    def _allocate(self, keys: int) -> Any:
-        filter_c = ffi.new(f"xor{self.fingerprint_bits}_t *")
-        if not self._call("allocate")(keys, filter_c):
-            raise MemoryError(f"{self.name}: no memory for {keys} keys")
-        return filter_c
-
-    def _free(self, filter_c: Any) -> None:
-        self._call("free")(filter_c)
+    c_name = "xor"
 
     def _populate(self, filter_c: Any, keys_c: Any, keys: int) -> tuple[bool, int]:
         return bool(self._call("buffered_populate")(keys_c, keys, filter_c)), int(filter_c.seed)
