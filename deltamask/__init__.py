@@ -37,7 +37,7 @@ True
 
 from deltamask import codecs
 from deltamask.delta import bernoulli_kl, flipped, kappa_at, select_by_kl
-from deltamask.masking import MaskedModule, select_parameters
+from deltamask.masking import FlatNetwork, MaskedModule, select_parameters
 from deltamask.payload import PayloadError
 from deltamask.posterior import BetaPosterior
 from deltamask.sampling import bernoulli_mask, stream_key, uniform_bits
@@ -46,6 +46,7 @@ from deltamask.update import Decoded, Update, decode, encode
 __all__ = [
     "BetaPosterior",
     "Decoded",
+    "FlatNetwork",
     "MaskedModule",
     "PayloadError",
     "Update",

@@ -52,24 +52,21 @@ class _StraightThrough(torch.autograd.Function):
         return grads[0] * theta_d * (1 - theta_d), None
 
 
-class MaskedModule(nn.Module):
-    """A frozen network whose chosen weights are multiplied by a mask of ``d`` entries.
-
-    All parameters of ``module`` are frozen. The only trainable one is :attr:`scores_d`, with probabilities
-    ``theta = sigmoid(scores)``. A training step samples a mask and passes it to :meth:`forward`::
-
-        loss = cross_entropy(net(x, net.sample(key)), y)
-        loss.backward()  # the gradient of scores_d goes straight through the sampling
-
-    while evaluation passes any multiplier: ``net(x, net.theta())`` or ``net(x, (net.theta() > 0.5).float())``.
+class FlatNetwork(nn.Module):
+    """A frozen network as a function of some of its weights, which are one vector of ``d`` entries.
 
     Args:
         module: the pretrained network; it is kept, not copied, and frozen.
-        names: parameters to mask, as :func:`select_parameters` gives them.
+        names: parameters that the vector holds, as :func:`select_parameters` gives them.
+
+    Attributes:
+        weights_d: their pretrained values, float32 of shape ``(d,)``.
 
     Raises:
         ValueError: ``names`` is empty or names an unknown or a non-float32 parameter.
     """
+
+    weights_d: Tensor
 
     def __init__(self, module: nn.Module, names: Iterable[str]) -> None:
         super().__init__()
@@ -85,14 +82,35 @@ class MaskedModule(nn.Module):
         chosen = [parameters[name] for name in self.names]
         self._shapes = [p.shape for p in chosen]
         self._sizes = [p.numel() for p in chosen]
-        self.weights_d: Tensor
         self.register_buffer("weights_d", torch.cat([p.detach().flatten() for p in chosen]), persistent=False)
-        self.scores_d = nn.Parameter(torch.zeros_like(self.weights_d))
 
     @property
     def size(self) -> int:
-        """Number of masked parameters d."""
+        """Number of entries d."""
         return self.weights_d.numel()
+
+    def forward(self, inputs: Any, weights_d: Tensor) -> Any:
+        """The network's output with these weights in place of its own."""
+        parts = zip(self.names, weights_d.split(self._sizes), self._shapes, strict=True)
+        return functional_call(self.module, {name: part.view(shape) for name, part, shape in parts}, (inputs,))
+
+
+class MaskedModule(FlatNetwork):
+    """A frozen network whose chosen weights are multiplied by a mask of ``d`` entries.
+
+    All parameters of ``module`` are frozen. The only trainable one is :attr:`scores_d`, with probabilities
+    ``theta = sigmoid(scores)``. A training step samples a mask and passes it to :meth:`forward`::
+
+        loss = cross_entropy(net(x, net.sample(key)), y)
+        loss.backward()  # the gradient of scores_d goes straight through the sampling
+
+    while evaluation passes any multiplier: ``net(x, net.theta())`` or ``net(x, (net.theta() > 0.5).float())``.
+    Arguments and errors are those of :class:`FlatNetwork`.
+    """
+
+    def __init__(self, module: nn.Module, names: Iterable[str]) -> None:
+        super().__init__(module, names)
+        self.scores_d = nn.Parameter(torch.zeros_like(self.weights_d))
 
     def theta(self) -> Tensor:
         """The probabilities, float32 of shape ``(d,)``, without gradient."""
@@ -114,6 +132,4 @@ class MaskedModule(nn.Module):
         """The network's output with its masked weights multiplied by ``mask_d``, or with the plain weights."""
         if mask_d is None:
             return self.module(inputs)
-        weights = (self.weights_d * mask_d).split(self._sizes)
-        masked = {n: w.view(s) for n, w, s in zip(self.names, weights, self._shapes, strict=True)}
-        return functional_call(self.module, masked, (inputs,))
+        return super().forward(inputs, self.weights_d * mask_d)

@@ -1,4 +1,4 @@
-"""The command line: ``fedsim run | resume | list | report``."""
+"""The command line: ``fedsim run | resume | report | partition | list``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -27,25 +28,24 @@ app = typer.Typer(
 )
 _console = Console()
 
+_Arguments = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[CONFIG.yaml] [KEY=VALUE]...", help="A configuration file, then dotted overrides."),
+]
 _Fresh = Annotated[bool, typer.Option("--fresh", help="Delete what is stored of this run and start again.")]
 
 
 @app.command()
 def run(
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[CONFIG.yaml] [KEY=VALUE]...", help="A configuration file, then dotted overrides."),
-    ] = None,
+    arguments: _Arguments = None,
     fresh: _Fresh = False,
 ) -> None:
     """Run an experiment, or go on with it where an earlier attempt ended.
 
     Example: fedsim run rounds=10 data.partition=dirichlet data.alpha=0.1
     """
-    words = arguments or []
-    file, overrides = (words[0], words[1:]) if words and "=" not in words[0] else (None, words)
     with _errors():
-        config = load_config(file, overrides)
+        config = _config(arguments)
         with LiveProgress(_console) as live:
             result = runner.run(config, progress=live.callbacks, fresh=fresh)
     _show(result)
@@ -96,6 +96,35 @@ def report(
     _console.print(f"{png}", soft_wrap=True)
 
 
+@app.command()
+def partition(
+    arguments: _Arguments = None,
+    output: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("partition.png"),
+) -> None:
+    """Draw which labels each client would have, and how many samples, as a PNG.
+
+    Example: fedsim partition data.partition=dirichlet data.alpha=0.1 data.clients=30
+    """
+    with _errors():
+        config = _config(arguments)
+        from fedsim.data import load_dataset, make_partition  # slow to import, as are the figures
+        from results import figures
+
+        dataset = load_dataset(config.data)
+        split = make_partition(dataset.train, config.data, config.seed)
+        counts = split.label_counts(dataset.train.labels, len(dataset.classes))
+        title = f"{config.data.name}, {config.data.partition}"
+        if config.data.partition in ("dirichlet", "quantity"):
+            title += f" {config.data.alpha:g}"
+        png = figures.save(figures.label_counts(counts, dataset.classes, title), output)
+    sizes, labels = counts.sum(1), (counts > 0).sum(1)
+    table = _plain_table("", "least", "median", "most")
+    for name, values in (("samples a client", sizes), ("labels a client", labels)):
+        table.add_row(name, str(values.min()), f"{np.median(values):g}", str(values.max()))
+    _console.print(f"{split.clients} clients, {sizes.sum()} training samples, {len(dataset.classes)} classes", table)
+    _console.print(f"{png}", soft_wrap=True)
+
+
 def _draw(loaded: results.Results, path: Path) -> Path:
     from results import figures  # matplotlib is slow to import, and no other command needs it
 
@@ -107,6 +136,12 @@ def _plain_table(*columns: str) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
+
+
+def _config(arguments: list[str] | None) -> Config:
+    words = arguments or []
+    file, overrides = (words[0], words[1:]) if words and "=" not in words[0] else (None, words)
+    return load_config(file, overrides)
 
 
 @contextmanager

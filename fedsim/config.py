@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from fedsim.errors import ConfigError
 from fedsim.registry import suggestion
@@ -35,10 +44,18 @@ class DataConfig(Group):
     """The dataset and its split over clients."""
 
     name: str = Field("digits", description="dataset; see `fedsim list`")
-    path: str | None = Field(None, description="folder of the dataset, for those that are not embedded")
+    path: str | None = Field(None, description="folder of the dataset; ~/.cache/fedsim/datasets for torchvision's")
+    download: bool = Field(False, description="let torchvision download the dataset when it is not there")
+    train_samples: int | None = Field(None, ge=1, description="use only so many training samples, always the same")
+    test_samples: int | None = Field(None, ge=1, description="use only so many test samples, always the same")
+    image_column: str | None = Field(None, description="column of a parquet dataset; image or img when not given")
+    label_column: str | None = Field(None, description="column of a parquet dataset; label, ... when not given")
+    group_column: str | None = Field(None, description="column of a parquet dataset for the natural partition")
+    max_corrupt: float = Field(0.001, ge=0, le=1, description="share of undecodable images that is put up with")
     clients: int = Field(10, ge=1, le=10_000_000, description="registered clients")
     partition: str = Field("iid", description="how training samples are split; see `fedsim list`")
     alpha: float = Field(10.0, ge=1e-4, le=1e6, description="Dirichlet concentration: 10 near IID, 0.1 very skewed")
+    labels_per_client: int = Field(2, ge=1, le=10_000, description="shards of one client in the shards partition")
 
     @field_validator("name")
     @classmethod
@@ -59,10 +76,16 @@ class ModelConfig(Group):
     """The frozen backbone and its classifier head."""
 
     name: str = Field("tiny-vit", description="backbone; see `fedsim list`")
-    checkpoint: str | None = Field(None, description="safetensors file with the backbone's weights")
+    checkpoint: str | None = Field(None, description="safetensors or weights-only torch file of the backbone")
+    random_weights: bool = Field(False, description="run without pretrained weights; the runs table says so")
     masked_blocks: int = Field(5, ge=1, le=1000, description="last blocks whose weight matrices are trained")
+    mask_biases: bool = Field(False, description="also train the biases and scales of these blocks")
+    feature_dtype: Literal["float32", "float16"] = Field(
+        "float32", description="precision of stored prefix features: float16 halves the disk and rounds to 3 digits"
+    )
     head: str = Field("linear-probe", description="how the classifier head is fitted in round 0, then frozen")
     head_epochs: int = Field(20, ge=1, le=10_000, description="local epochs of linear probing")
+    head_shrinkage: float = Field(0.1, ge=0, le=1, description="of the fit head's covariance towards the identity")
     head_lr: float = Field(0.03, gt=0, le=100, description="Adam learning rate of linear probing")
 
     @field_validator("name")
@@ -70,7 +93,8 @@ class ModelConfig(Group):
     def _known_backbone(cls, value: str) -> str:
         from fedsim.models import BACKBONES
 
-        return BACKBONES.get(value).name
+        BACKBONES.get(value)
+        return value
 
     @field_validator("head")
     @classmethod
@@ -78,6 +102,12 @@ class ModelConfig(Group):
         from fedsim.methods import HEADS
 
         return HEADS.get(value).name
+
+    @model_validator(mode="after")
+    def _one_source_of_weights(self) -> ModelConfig:
+        if self.checkpoint is not None and self.random_weights:
+            raise ValueError("random_weights: found true, allowed: false, since model.checkpoint is given")
+        return self
 
 
 class MethodConfig(Group):
@@ -91,7 +121,7 @@ class TrainConfig(Group):
 
     epochs: int = Field(1, ge=1, le=10_000, description="local epochs a round")
     batch_size: int = Field(64, ge=1, le=1_000_000, description="samples a step")
-    lr: float = Field(0.1, gt=0, le=1000, description="learning rate")
+    lr: float = Field(0.1, gt=0, le=1000, description="learning rate; some methods have a default of their own")
     optimizer: Literal["adam", "sgd"] = Field("adam", description="optimiser, fresh each round; sgd has momentum 0.9")
 
 
@@ -103,6 +133,10 @@ class ClusterConfig(Group):
     cpus_per_worker: float = Field(1.0, gt=0, le=4096, description="CPUs of a worker, also its threads")
     gpus_per_worker: float = Field(0.0, ge=0, le=64, description="GPU share of a worker; above 0 it computes on CUDA")
     start_seconds: float = Field(300.0, gt=0, le=86_400, description="time for workers to start before the run fails")
+    feature_store: str | None = Field(
+        None, description="node-local folder of prefix features; $FEDSIM_CACHE/features or ~/.cache/fedsim/features"
+    )
+    feature_store_gb: float = Field(50.0, ge=0, description="its bound in GB; data beyond it is computed each time")
     max_attempts: int = Field(3, ge=1, le=100, description="times a client is computed before lost workers end the run")
 
     @field_validator("gpus_per_worker")
@@ -125,6 +159,22 @@ class Config(Group):
     method: Annotated[SerializeAsAny[MethodConfig], Field(validate_default=True)] = MethodConfig()
     train: TrainConfig = Field(default_factory=TrainConfig)
     cluster: ClusterConfig = Field(default_factory=ClusterConfig)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_method(cls, value: Any) -> Any:
+        """Give training keys that are left out what suits the method."""
+        from fedsim.methods import METHODS
+
+        method = value.get("method") if isinstance(value, Mapping) else None
+        name = method.get("name") if isinstance(method, Mapping) else getattr(method, "name", None)
+        train = value.get("train", {}) if isinstance(value, Mapping) else None
+        if not isinstance(name, str) or not isinstance(train, Mapping):
+            return value
+        try:
+            return {**value, "train": {**METHODS.get(name).train_defaults, **train}}
+        except ValueError:  # an unknown method, which its own validator reports
+            return value
 
     @field_validator("output", mode="before")
     @classmethod
@@ -179,7 +229,7 @@ class Config(Group):
 
     @property
     def run_id(self) -> str:
-        """Name of the run, from all keys but ``output`` and ``cluster``, which do not change its results.
+        """Name of the run, from all keys but those that do not change its results: ``output`` and ``cluster``.
 
         Of files, such as a checkpoint, the path counts and not the content.
         """

@@ -107,6 +107,7 @@ def _totals_table(run: Any, client_rounds: int) -> Table:
         ("downlink", f"{size(run.downlink_bytes)}, {size(downlink)} a client-round"),
         ("masked", f"{run.masked_parameters:,} parameters; float32 would be {size(4 * run.masked_parameters)}"),
         ("time", f"{run.wall_seconds:.1f} s in rounds"),
+        *([("warning", run.warnings)] if isinstance(run.warnings, str) else []),
     ):
         table.add_row(name, value)
     return table

@@ -36,7 +36,7 @@ class Driver:
         # Not opened by the constructor: an error there would reach the caller as the death of an actor.
         if self._opened is None:
             config, output, workers, command = self._arguments
-            partition = make_partition(load_dataset(config.data), config.data, config.seed)
+            partition = make_partition(load_dataset(config.data).train, config.data, config.seed)
             executor = RayExecutor(config, partition.sizes(), workers, self._interrupted)
             self._opened = Simulation(config, executor, output, command)
         return self._opened

@@ -11,6 +11,10 @@ class ConfigError(FedsimError, ValueError):
     """A configuration is invalid; the message names each field, what was found and what is allowed."""
 
 
+class DataError(FedsimError, ValueError):
+    """A dataset cannot be read; the message says where it was looked for, what was found and what to put there."""
+
+
 class ResourceError(FedsimError, RuntimeError):
     """The cluster cannot hold the workers that a configuration asks for; the message says which resource is short."""
 

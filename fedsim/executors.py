@@ -6,11 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
 from fedsim.config import Config
-from fedsim.shard import ClientResult, Score, Shard, Stage, set_threads
+from fedsim.shard import ClientResult, Prepared, Score, Shard, Stage, set_threads
 
 
 class Executor(ABC):
     """Computes clients and evaluations. What it returns does not depend on how it does so."""
+
+    @abstractmethod
+    def prepare(self) -> Prepared:
+        """Have all prefix features computed; the sum over all workers."""
 
     @abstractmethod
     def train(self, stage: Stage, round_index: int, cohort: Sequence[int], broadcast: bytes) -> Iterator[ClientResult]:
@@ -31,6 +35,9 @@ class SerialExecutor(Executor):
     def __init__(self, config: Config) -> None:
         set_threads(config.cluster.cpus_per_worker)
         self._shard = Shard(config)
+
+    def prepare(self) -> Prepared:
+        return self._shard.prepare()
 
     def train(self, stage: Stage, round_index: int, cohort: Sequence[int], broadcast: bytes) -> Iterator[ClientResult]:
         return self._shard.train(stage, round_index, cohort, broadcast)

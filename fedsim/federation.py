@@ -16,7 +16,7 @@ from fedsim.errors import CheckpointError
 from fedsim.executors import Executor
 from fedsim.methods import HEADS, METHODS
 from fedsim.models import build_model
-from fedsim.shard import ClientResult, Score, Stage, evaluation_chunks
+from fedsim.shard import ClientResult, Prepared, Score, Stage, evaluation_chunks
 
 _EVALUATION_COLUMNS = {"expected": "accuracy_expected", "sampled": "accuracy_sampled"}
 
@@ -42,19 +42,30 @@ class Federation:
     def __init__(self, config: Config, executor: Executor) -> None:
         self._config, self._executor = config, executor
         dataset = load_dataset(config.data)
-        self._chunks = evaluation_chunks(len(dataset.test()))
+        self._chunks = evaluation_chunks(len(dataset.test))
         self._model = build_model(config.model, len(dataset.classes))
         self._servers = {
             "head": HEADS.get(config.model.head).Server(config, self._model),
             "method": METHODS.get(config.method.name).Server(config, self._model),
         }
         self._broadcast: tuple[Stage, bytes] | None = None
+        self._prepared: Prepared | None = None
         self.next_round = 0
 
     @property
     def dimension(self) -> int:
         """Number of masked parameters d."""
         return self._model.dimension
+
+    @property
+    def weights(self) -> str:
+        """Where the backbone's weights came from."""
+        return self._model.backbone.weights
+
+    @property
+    def warnings(self) -> str | None:
+        """What was put up with so far, such as images that cannot be decoded; None when there is nothing."""
+        return "; ".join(self._prepared.warnings if self._prepared else ()) or None
 
     @property
     def done(self) -> bool:
@@ -74,6 +85,11 @@ class Federation:
             PayloadError: an upload is corrupt.
         """
         started = time.perf_counter()
+        images = 0
+        if self._prepared is None:
+            self._prepared = self._executor.prepare()
+            images = self._prepared.images
+        prefix_seconds = time.perf_counter() - started
         index = self.next_round
         stage: Stage = "head" if index == 0 else "method"
         server = self._servers[stage]
@@ -127,6 +143,9 @@ class Federation:
                 "flips": sum(flips) if flips else None,
                 "false_flips": sum(flips) - sum(row["sent_size"] for row in rows) if flips else None,
                 **server.metrics(),
+                "prefix_images": images,
+                "corrupt_images": self._prepared.corrupt,
+                "prefix_seconds": prefix_seconds,
                 "train_seconds": sum(row["train_seconds"] for row in rows),
                 "encode_seconds": sum(row["encode_seconds"] for row in rows),
                 "decode_seconds": sum(row["decode_seconds"] for row in rows),

@@ -35,9 +35,13 @@ class Registry(Generic[T]):
         return iter(self._members.values())
 
     def get(self, name: str) -> T:
-        """The member called ``name``. Raises ValueError, with what is allowed, when there is none."""
+        """The member called ``name``. Raises ValueError, with what is allowed, when there is none.
+
+        A member called ``"prefix:NAME"`` is that of every name with the prefix.
+        """
+        prefix, colon, rest = name.partition(":")
         try:
-            return self._members[name]
+            return self._members[f"{prefix}:NAME" if colon and rest else name]
         except KeyError:
             raise ValueError(
                 f"found {name!r}, allowed: {', '.join(self._members)}{suggestion(name, self._members)}"

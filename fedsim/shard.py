@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numba
 import numpy as np
@@ -20,13 +19,13 @@ from fedsim.errors import ResourceError
 from fedsim.methods import HEADS, METHODS
 from fedsim.methods.base import ClientTask, Upload
 from fedsim.models import build_model
+from fedsim.prefix import PrefixFeatures
 
 #: Which method a round runs: the one that fits the head, in round 0, or the one of the experiment.
 Stage = Literal["head", "method"]
 
 #: Test samples in one piece of evaluation; fixed, so that results do not depend on who evaluates what.
 EVALUATION_CHUNK = 128
-_CACHE_BYTES = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -55,23 +54,32 @@ class Score:
     loss: float
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What a worker did before the first round.
+
+    Attributes:
+        images: images whose prefix features it computed itself.
+        corrupt: undecodable images of both splits, whoever found them.
+        warnings: what was put up with.
+    """
+
+    images: int
+    corrupt: int
+    warnings: tuple[str, ...]
+
+
 class Shard:
     """A set of clients with their samples and one model. Knows nothing of Ray.
 
     Args:
-        config: the experiment; dataset, partition and model follow from it.
-        clients: the clients whose training samples are kept, or None for all.
+        config: the experiment; dataset, partition and model follow from it, so that any shard can serve any client.
     """
 
-    def __init__(self, config: Config, clients: np.ndarray | None = None) -> None:
+    def __init__(self, config: Config) -> None:
         self._config = config
         dataset = load_dataset(config.data)
-        partition = make_partition(dataset, config.data, config.seed)
-        self._client_ids = np.arange(partition.clients) if clients is None else np.sort(clients)
-        sizes = partition.sizes()[self._client_ids]
-        self._offsets = np.concatenate([[0], np.cumsum(sizes)])
-        self._train = dataset.train().take(np.concatenate([partition.indices(int(k)) for k in self._client_ids]))
-        self._test = dataset.test()
+        self._partition = make_partition(dataset.train, config.data, config.seed)
         device = "cuda" if config.cluster.gpus_per_worker else "cpu"
         if device == "cuda" and not torch.cuda.is_available():
             raise ResourceError("cluster.gpus_per_worker: found above 0, allowed: 0, since this torch sees no CUDA GPU")
@@ -80,46 +88,54 @@ class Shard:
             "head": HEADS.get(config.model.head).Client(config, self._model),
             "method": METHODS.get(config.method.name).Client(config, self._model),
         }
-        self._features = _FeatureCache(_CACHE_BYTES)
+        self._labels = {"train": dataset.train.labels, "test": dataset.test.labels}
+        self._features = {
+            "train": PrefixFeatures(config, self._model, dataset.train.images),
+            "test": PrefixFeatures(config, self._model, dataset.test.images),
+        }
+        self._prepared: Prepared | None = None
+
+    def prepare(self) -> Prepared:
+        """Compute the prefix features that this node lacks, once."""
+        if self._prepared is None:
+            built = [features.prepare() for features in self._features.values()]
+            warnings = [text for features in self._features.values() for text in features.warnings]
+            self._prepared = Prepared(
+                sum(part.rows for part in built), sum(len(part.corrupt) for part in built), tuple(warnings)
+            )
+        return self._prepared
 
     def train(self, stage: Stage, round_index: int, clients: Sequence[int], broadcast: bytes) -> Iterator[ClientResult]:
-        """Train clients of this shard from a broadcast, one after the other."""
+        """Train clients from a broadcast, one after the other."""
+        self.prepare()
         method = self._methods[stage]
         state = method.receive(broadcast)
         for client in clients:
-            position = int(np.searchsorted(self._client_ids, client))
-            split = self._train.take(np.arange(self._offsets[position], self._offsets[position + 1]))
-            task = ClientTask(
-                round=round_index,
-                client=client,
-                features=self._cached_features(("train", client), split.images),
-                labels=torch.from_numpy(split.labels).to(self._model.device),
-            )
-            yield ClientResult(client, len(split), method.train(state, task))
+            rows = self._partition.indices(client)
+            features, labels = self._samples("train", rows)
+            task = ClientTask(round=round_index, client=client, features=features, labels=labels)
+            yield ClientResult(client, len(rows), method.train(state, task))
 
     @torch.no_grad()
     def evaluate(
         self, stage: Stage, round_index: int, chunks: Sequence[int], broadcast: bytes
     ) -> list[dict[str, Score]]:
         """Score the models of a broadcast on pieces of the test split, each of :data:`EVALUATION_CHUNK` samples."""
+        self.prepare()
         method = self._methods[stage]
         scores: list[dict[str, Score]] = [{} for _ in chunks]
         for name, prepare in method.evaluations(method.receive(broadcast), round_index).items():
             forward = prepare()
             for chunk, row in zip(chunks, scores, strict=True):
-                split = self._test.take(evaluation_chunk(len(self._test), chunk))
-                labels = torch.from_numpy(split.labels).to(self._model.device)
-                logits = forward(self._cached_features(("test", chunk), split.images))
+                features, labels = self._samples("test", evaluation_chunk(len(self._labels["test"]), chunk))
+                logits = forward(features)
                 correct = int((logits.argmax(1) == labels).sum())
-                row[name] = Score(len(split), correct, float(F.cross_entropy(logits, labels, reduction="sum")))
+                row[name] = Score(len(labels), correct, float(F.cross_entropy(logits, labels, reduction="sum")))
         return scores
 
-    def _cached_features(self, key: Any, images: np.ndarray) -> Tensor:
-        features = self._features.get(key)
-        if features is None:
-            features = self._model.prefix_features(images)
-            self._features.put(key, features)
-        return features
+    def _samples(self, split: Literal["train", "test"], rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        labels = torch.from_numpy(self._labels[split][rows]).to(self._model.device)
+        return self._features[split](rows), labels
 
 
 def evaluation_chunks(test_samples: int) -> int:
@@ -138,22 +154,3 @@ def set_threads(cpus: float) -> None:
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     uniform_bits(0, 1)  # numba starts its threads at the first kernel, and then resets the number that torch uses
     torch.set_num_threads(threads)
-
-
-class _FeatureCache:
-    """Prefix features of the most recently used clients, bounded in bytes."""
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity, self._used = capacity, 0
-        self._entries: OrderedDict[Any, Tensor] = OrderedDict()
-
-    def get(self, key: Any) -> Tensor | None:
-        if key in self._entries:
-            self._entries.move_to_end(key)
-        return self._entries.get(key)
-
-    def put(self, key: Any, features: Tensor) -> None:
-        self._entries[key] = features
-        self._used += features.nbytes
-        while self._used > self._capacity and len(self._entries) > 1:
-            self._used -= self._entries.popitem(last=False)[1].nbytes

@@ -44,8 +44,9 @@ class Simulation:
             "method": config.method.name,
             "dataset": config.data.name,
             "backbone": config.model.name,
+            "weights": self._federation.weights,
             "partition": config.data.partition,
-            "alpha": config.data.alpha if config.data.partition == "dirichlet" else None,
+            "alpha": config.data.alpha if config.data.partition in ("dirichlet", "quantity") else None,
             "clients": config.data.clients,
             "participation": config.participation,
             "rounds": config.rounds,
@@ -85,6 +86,7 @@ class Simulation:
         self._store.compact()
         rounds = self._rounds()
         row = self._row | {"status": status, "error": error, "finished_at": datetime.now(timezone.utc)}
+        row["warnings"] = self._federation.warnings or row.get("warnings")
         if len(rounds):
             row |= {
                 "linear_probe_accuracy": rounds["accuracy"].iloc[0],

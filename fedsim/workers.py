@@ -17,7 +17,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from fedsim.config import Config
 from fedsim.errors import ResourceError, WorkerLostError
 from fedsim.executors import Executor
-from fedsim.shard import ClientResult, Score, Shard, Stage, set_threads
+from fedsim.shard import ClientResult, Prepared, Score, Shard, Stage, set_threads
 
 _POLL_SECONDS = 0.5  # how soon an interrupt is noticed
 _RESTARTS = 5  # deaths of a worker while it restarts that are put up with
@@ -29,14 +29,15 @@ class Interrupted(RuntimeError):
 
 @ray.remote
 class Worker:
-    """One process with one shard of clients, one frozen backbone and a share of a GPU.
+    """One process with one shard of clients, one frozen backbone and a share of a GPU."""
 
-    Ray restarts a dead worker with the same arguments, so it is told its shard again.
-    """
-
-    def __init__(self, config: Config, clients: np.ndarray) -> None:
+    def __init__(self, config: Config) -> None:
         set_threads(config.cluster.cpus_per_worker)
-        self._shard = Shard(config, clients)
+        self._shard = Shard(config)
+
+    def prepare(self) -> Iterator[Prepared]:
+        """One value, when the prefix features are there: a stream, as all work is."""
+        yield self._shard.prepare()
 
     def train(self, stage: Stage, round_index: int, clients: list[int], broadcast: bytes) -> Iterator[ClientResult]:
         """Stream results of clients as they finish, in the order of ``clients``."""
@@ -57,8 +58,8 @@ class Worker:
 class RayExecutor(Executor):
     """Computes clients in worker actors.
 
-    A worker computes the clients of its own shard, whose features it has; it gets its part of a cohort in one call
-    and streams the results. When it dies, Ray restarts it and the clients that it still owed are computed again.
+    A worker computes the clients of its own shard; it gets its part of a cohort in one call and streams the results.
+    When it dies, Ray restarts it and the clients that it still owed are computed again.
 
     Args:
         config: the experiment.
@@ -78,13 +79,22 @@ class RayExecutor(Executor):
             "max_restarts": -1,
         }
         self.workers = [
-            Worker.options(**options).remote(config, np.flatnonzero(self._owner == index))  # type: ignore[attr-defined]
-            for index in range(workers)
+            Worker.options(**options).remote(config)  # type: ignore[attr-defined]
+            for _ in range(workers)
         ]
         self._start_seconds = config.cluster.start_seconds
         self._starting = [worker.alive.remote() for worker in self.workers]
         self._published: tuple[bytes, Any] | None = None
         self._interrupted = interrupted or threading.Event()
+
+    def prepare(self) -> Prepared:
+        def submit(worker: int) -> Any:
+            return self.workers[worker].prepare.options(num_returns="streaming").remote()
+
+        owed = [[worker] for worker in range(len(self.workers))]
+        done = [value for _, value, _ in self._collect(owed, submit, "preparing prefix features")]
+        warnings = dict.fromkeys(text for part in done for text in part.warnings)
+        return Prepared(sum(part.images for part in done), max(part.corrupt for part in done), tuple(warnings))
 
     def train(self, stage: Stage, round_index: int, cohort: Sequence[int], broadcast: bytes) -> Iterator[ClientResult]:
         reference = self._publish(broadcast)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from results.frames import Results
 
 # Okabe and Ito's colour-blind safe palette.
+_SHOWN_CLIENTS, _NAMED_CLASSES = 1000, 30
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
@@ -41,6 +44,33 @@ def accuracy_and_bpp(results: Results) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
     if 0 < len(labels) <= 12:
         accuracy.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def label_counts(counts: np.ndarray, classes: Sequence[str], title: str) -> Figure:
+    """Who has which labels: a picture of clients by labels, above it how many samples each client has.
+
+    Args:
+        counts: samples, int64 of shape ``(clients, classes)``; the first 1,000 clients are drawn.
+        classes: names of the labels.
+        title: what the split is.
+    """
+    shown = counts[:_SHOWN_CLIENTS]
+    figure = Figure(figsize=(9.0, 2.6 + min(5.0, 0.22 * len(classes))), layout="constrained")
+    sizes, picture = figure.subplots(2, 1, sharex=True, height_ratios=[1, max(1.5, 0.16 * min(len(classes), 30))])
+    clients = np.arange(len(shown))
+    sizes.bar(clients, shown.sum(1), width=1.0 if len(shown) > 60 else 0.8, color=_COLOURS[0])
+    sizes.set(title=title, ylabel="samples")
+    sizes.spines[["top", "right"]].set_visible(False)
+    shares = shown / shown.sum(1, keepdims=True)
+    image = picture.imshow(shares.T, aspect="auto", interpolation="nearest", cmap="viridis", vmin=0, vmax=1)
+    picture.set_xlabel("client" if len(shown) == len(counts) else f"client (the first {len(shown)} of {len(counts)})")
+    if len(classes) <= _NAMED_CLASSES:
+        picture.set_yticks(range(len(classes)), classes)
+    else:
+        picture.set_ylabel("label")
+    picture.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.colorbar(image, ax=picture, label="share of the client's samples", format=PercentFormatter(1.0))
     return figure
 
 

@@ -22,6 +22,7 @@ RUNS = _table(
     method=(_TEXT, "federated method"),
     dataset=(_TEXT, "dataset"),
     backbone=(_TEXT, "frozen backbone"),
+    weights=(_TEXT, "where the backbone's weights came from: embedded, hub, checkpoint or random"),
     partition=(_TEXT, "how training samples were split over clients"),
     alpha=(_REAL, "Dirichlet concentration; null for partitions without one"),
     clients=(_INT, "registered clients"),
@@ -44,6 +45,7 @@ RUNS = _table(
     started_at=(_TIME, "start of the run, first attempt"),
     finished_at=(_TIME, "end of the run, null while it runs"),
     error=(_TEXT, "what failed, null otherwise"),
+    warnings=(_TEXT, "what was put up with, such as images that cannot be decoded; null when nothing was"),
 )
 
 #: One row a round; round 0 is the federated round that fits the head.
@@ -64,6 +66,9 @@ ROUNDS = _table(
     flips=(_INT, "mask bits that the server flipped, over all clients, false ones included; null without masks"),
     false_flips=(_INT, "flips that no client sent: false positives of the codec; null without masks"),
     bound_share=(_REAL, "share of theta at its clipping bounds; near 1 learning has stopped; null without masks"),
+    prefix_images=(_INT, "images that passed through the frozen prefix before the round; 0 when all were stored"),
+    corrupt_images=(_INT, "undecodable images, replaced by grey; known before the first round of a process"),
+    prefix_seconds=(_REAL, "preparing prefix features before the round, wall time"),
     train_seconds=(_REAL, "training, summed over clients"),
     encode_seconds=(_REAL, "encoding of updates, summed over clients"),
     decode_seconds=(_REAL, "decoding of updates, summed over clients"),

@@ -22,6 +22,14 @@ _SMALL = {
 }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory) -> Iterator[None]:
+    """What the tests and the commands that they start keep of a node's cache is theirs alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEDSIM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def small_config(tmp_path) -> Callable[..., Config]:
     """An experiment of a few seconds, with overrides."""
@@ -29,7 +37,7 @@ def small_config(tmp_path) -> Callable[..., Config]:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
+def ray_cluster(cache) -> Iterator[None]:
     """One local Ray cluster of two CPUs for all tests that need one."""
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield

@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 
 from fedsim.data.dataset import Dataset, Split
+from fedsim.data.images import ArrayImages
 
 _TEST_SHARE = 0.2
 _SPLIT_SEED = 0  # the split is part of the dataset, not of a run
@@ -40,4 +41,4 @@ def _splits() -> tuple[Split, Split]:
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
     labels = bunch.target.astype(np.int64)
     parts = train_test_split(images, labels, test_size=_TEST_SHARE, random_state=_SPLIT_SEED, stratify=labels)
-    return Split(parts[0], parts[2]), Split(parts[1], parts[3])
+    return Split(ArrayImages(parts[0]), parts[2]), Split(ArrayImages(parts[1]), parts[3])

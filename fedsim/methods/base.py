@@ -56,13 +56,13 @@ class Upload:
 
     Attributes:
         payload: the framed bytes; their length is the uplink.
-        train_loss: mean training cross-entropy over the local steps, nats.
+        train_loss: mean training cross-entropy over the local steps, nats; None when nothing is trained.
         train_seconds, encode_seconds: wall time of the two parts.
         delta_size, sent_size: flipped and sent mask bits; None for methods without masks.
     """
 
     payload: bytes
-    train_loss: float
+    train_loss: float | None
     train_seconds: float
     encode_seconds: float
     delta_size: int | None = None
@@ -162,6 +162,8 @@ class Method:
     name: ClassVar[str]
     summary: ClassVar[str]
     Params: ClassVar[type[MethodConfig]] = MethodConfig
+    #: Values of the ``train`` group that suit the method, for keys that a configuration does not give.
+    train_defaults: ClassVar[Mapping[str, Any]] = {}
     Client: ClassVar[type[MethodClient]]
     Server: ClassVar[type[MethodServer]]
 

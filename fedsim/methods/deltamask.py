@@ -15,7 +15,7 @@ import deltamask as dm
 from deltamask.delta import KappaSchedule
 from fedsim.config import Config, MethodConfig
 from fedsim.methods.base import Absorbed, ClientTask, Forward, MeanLoss, Method, MethodClient, MethodServer, Upload
-from fedsim.methods.linear_probe import head_shapes
+from fedsim.methods.head import head_shapes
 from fedsim.methods.optimizers import make_optimizer
 from fedsim.models import TaskModel
 from fedsim.wire import pack_tensors, unpack_tensors

@@ -1,12 +1,11 @@
 """Federated linear probing: only the classifier head is trained and sent, float32, averaged by samples.
 
-It is a method of its own and, for one round, the way in which other methods get the head that they freeze.
+It is a method of its own and, for one round, the default way in which other methods get the head that they freeze.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,15 +13,13 @@ import torch
 import torch.nn.functional as F
 
 from fedsim.config import Config
-from fedsim.methods.base import Absorbed, ClientTask, Forward, MeanLoss, Method, MethodClient, MethodServer, Upload
+from fedsim.methods.base import Absorbed, ClientTask, MeanLoss, Method, Upload
+from fedsim.methods.head import HeadClient, HeadServer, head_shapes
 from fedsim.models import TaskModel
 from fedsim.wire import pack_tensors, unpack_tensors
 
 
-class _Client(MethodClient):
-    def receive(self, broadcast: bytes) -> Any:
-        return unpack_tensors(broadcast, head_shapes(self.model))
-
+class _Client(HeadClient):
     def train(self, state: Any, task: ClientTask) -> Upload:
         started = time.perf_counter()
         self.model.load_head(state)
@@ -42,17 +39,8 @@ class _Client(MethodClient):
         payload = pack_tensors(self.model.head_state())
         return Upload(payload, train_loss, trained - started, time.perf_counter() - trained)
 
-    def evaluations(self, state: Any, round_index: int) -> dict[str, Callable[[], Forward]]:
-        def mean() -> Forward:
-            self.model.load_head(state)
-            return self.model.network
 
-        return {"mean": mean}
-
-
-class _Server(MethodServer):
-    """Keeps the head in the server's model, where later methods find it."""
-
+class _Server(HeadServer):
     def __init__(self, config: Config, model: TaskModel) -> None:
         super().__init__(config, model)
         self._begin()
@@ -60,9 +48,6 @@ class _Server(MethodServer):
     def _begin(self) -> None:
         self._samples = 0
         self._sums = {name: np.zeros(shape) for name, shape in head_shapes(self.model).items()}
-
-    def broadcast(self) -> bytes:
-        return pack_tensors(self.model.head_state())
 
     def absorb(self, round_index: int, client: int, samples: int, payload: bytes) -> Absorbed:
         started = time.perf_counter()
@@ -76,17 +61,6 @@ class _Server(MethodServer):
     def finish_round(self) -> None:
         self.model.load_head({name: (total / self._samples).astype(np.float32) for name, total in self._sums.items()})
         self._begin()
-
-    def state(self) -> dict[str, np.ndarray]:
-        return self.model.head_state()
-
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        self.model.load_head(state)
-
-
-def head_shapes(model: TaskModel) -> dict[str, tuple[int, ...]]:
-    """Shapes of the head's parameters by name."""
-    return {name: tuple(p.shape) for name, p in model.head.named_parameters()}
 
 
 class LinearProbe(Method):

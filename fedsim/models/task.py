@@ -6,13 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deltamask import select_parameters
 from fedsim.models.backbone import Backbone
-
-_PREFIX_BATCH = 256  # fixed, so that a client's features do not depend on who computes them
 
 
 class TaskModel:
@@ -22,6 +19,7 @@ class TaskModel:
         backbone: the pretrained network.
         classes: number of classes of the head.
         device: where to compute.
+        mask_biases: whether methods may change the biases and scales of the masked blocks too.
 
     Attributes:
         network: masked blocks, suffix and head as one module: prefix features to logits.
@@ -29,7 +27,9 @@ class TaskModel:
         dimension: their number d.
     """
 
-    def __init__(self, backbone: Backbone, classes: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, backbone: Backbone, classes: int, device: torch.device | str = "cpu", *, mask_biases: bool = False
+    ) -> None:
         self.device = torch.device(device)
         self.backbone = backbone.eval().requires_grad_(False).to(self.device)
         # Logistic regression is convex: zeros are as good a start as any, and need no generator.
@@ -38,7 +38,7 @@ class TaskModel:
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.network = nn.Sequential(backbone.blocks, backbone.suffix, self.head)
-        self.masked_names = select_parameters(self.network, ["0"])
+        self.masked_names = select_parameters(self.network, ["0"], biases=mask_biases)
         parameters = dict(self.network.named_parameters())
         self.dimension = sum(parameters[name].numel() for name in self.masked_names)
         self._mean, self._std = (
@@ -46,13 +46,15 @@ class TaskModel:
         )
 
     @torch.no_grad()
-    def prefix_features(self, images: np.ndarray) -> Tensor:
-        """Features that the frozen prefix gives, for uint8 images of shape ``(n, h, w, c)``; on this model's device."""
-        batches = [
-            self.backbone.prefix(self._prepare(images[start : start + _PREFIX_BATCH]))
-            for start in range(0, len(images), _PREFIX_BATCH)
-        ]
-        return torch.cat(batches)
+    def prefix_features(self, pixels: np.ndarray) -> Tensor:
+        """Features that the frozen prefix gives, on this model's device.
+
+        Args:
+            pixels: RGB images of the backbone's input size, uint8 of shape ``(n, size, size, 3)``.
+        """
+        images = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float().div_(255)
+        features: Tensor = self.backbone.prefix((images - self._mean) / self._std)
+        return features
 
     @torch.no_grad()
     def embed(self, features: Tensor) -> Tensor:
@@ -68,10 +70,3 @@ class TaskModel:
         """Set the head's parameters; a NumPy view of received bytes is copied."""
         for name, parameter in self.head.named_parameters():
             parameter.data.copy_(torch.tensor(state[name]))
-
-    def _prepare(self, images: np.ndarray) -> Tensor:
-        x = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float().div_(255)
-        size = (self.backbone.input_size, self.backbone.input_size)
-        if x.shape[2:] != size:
-            x = F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
-        return (x.expand(-1, 3, -1, -1) - self._mean) / self._std

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
 from fedsim.config import ModelConfig
-from fedsim.models.backbone import Backbone, BackboneFamily
+from fedsim.models.backbone import Backbone, BackboneFamily, seeded
 from fedsim.models.checkpoint import load_weights
 
-_WEIGHT_SEED = 0  # random weights are part of the backbone, the same in every run
+_EMBEDDED = Path(__file__).with_name("tiny-vit.safetensors")
 
 
 class TinyViT(nn.Module):
@@ -17,6 +19,7 @@ class TinyViT(nn.Module):
 
     def __init__(self, width: int = 128, depth: int = 8, heads: int = 4) -> None:
         super().__init__()
+        self.width = width
         self.stem = _Stem(width)
         blocks = [
             nn.TransformerEncoderLayer(
@@ -31,27 +34,40 @@ class TinyViT(nn.Module):
             for weight in (block.self_attn.out_proj.weight, block.linear2.weight):
                 weight.data.div_((2 * depth) ** 0.5)
 
+    def forward(self, images: Tensor) -> Tensor:
+        """Embeddings of normalised images: float32 of shape ``(b, 3, 32, 32)`` to ``(b, width)``."""
+        tokens = self.stem(images)
+        for block in self.blocks:
+            tokens = block(tokens)
+        embeddings: Tensor = self.pool(tokens)
+        return embeddings
+
 
 class TinyViTFamily(BackboneFamily):
-    """:class:`TinyViT` of width 128 and depth 8: 1.7 million parameters, 983,040 of them in five masked blocks."""
+    """:class:`TinyViT` of width 128 and depth 8: 1.7 million parameters, 983,040 of them in five masked blocks.
+
+    Its weights come with the package; ``python -m pipelines.pretrain`` made them, from procedural images alone.
+    """
 
     name = "tiny-vit"
-    summary = "vision transformer, 32x32 input, width 128, depth 8; random weights unless model.checkpoint is given"
+    summary = "vision transformer, 32x32 input, width 128, depth 8; embedded weights, pretrained on procedural images"
 
     @classmethod
     def build(cls, config: ModelConfig) -> Backbone:
-        with torch.random.fork_rng(devices=[]):  # initialisers draw from the global generator; leave it as it was
-            torch.manual_seed(_WEIGHT_SEED)
+        with seeded():
             network = TinyViT()
         if config.checkpoint is not None:
             load_weights(network, config.checkpoint)
+        elif not config.random_weights:
+            load_weights(network, str(_EMBEDDED), key="model.name")
         return Backbone(
             network.stem,
             list(network.blocks),
             network.pool,
             masked_blocks=config.masked_blocks,
             input_size=32,
-            embedding_size=128,
+            embedding_size=network.width,
+            weights="checkpoint" if config.checkpoint else "random" if config.random_weights else "embedded",
         )
 
 

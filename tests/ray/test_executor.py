@@ -17,7 +17,7 @@ COLUMNS = ("accuracy", "accuracy_expected", "accuracy_sampled", "loss", "uplink_
 
 
 def ray_executor(config, workers):
-    sizes = make_partition(load_dataset(config.data), config.data, config.seed).sizes()
+    sizes = make_partition(load_dataset(config.data).train, config.data, config.seed).sizes()
     return RayExecutor(config, sizes, workers)
 
 

@@ -2,11 +2,13 @@
 
 import pytest
 import ray
+from PIL import Image
 
 import fedsim
 import results
 from fedsim import ResourceError
 from fedsim.driver import RemoteSimulation
+from fedsim.errors import DataError
 from tests.processes import actors, wait_for_exit
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -161,3 +163,36 @@ def test_configuration_errors_of_the_driver_arrive_as_they_were_raised(small_con
 
 def _interrupt():
     raise KeyboardInterrupt
+
+
+def test_a_second_run_starts_without_a_prefix_pass(small_config, tmp_path):
+    store = f"cluster.feature_store={tmp_path}/store"
+    overrides = ("cluster.executor=ray", "cluster.workers=2", "rounds=1", store)
+    first, second = (fedsim.run(small_config(*overrides, f"seed={seed}")).load().rounds for seed in (0, 1))
+    assert first["prefix_images"].tolist() == [1437 + 360, 0]
+    assert second["prefix_images"].tolist() == [0, 0]
+    assert second["prefix_seconds"].iloc[1] == pytest.approx(0, abs=1e-3)
+
+
+def test_two_concurrent_trials_compute_the_prefix_once(small_config, tmp_path):
+    @ray.remote(num_cpus=0)
+    def trial(config):
+        return fedsim.run(config).load().rounds["prefix_images"].sum()
+
+    overrides = ("cluster.executor=ray", "cluster.workers=1", "rounds=1", f"cluster.feature_store={tmp_path}/store")
+    trials = [trial.remote(small_config(*overrides, f"seed={seed}")) for seed in (0, 1)]
+    assert sum(ray.get(trials)) == 1437 + 360
+
+
+def test_undecodable_images_are_reported_with_the_run(small_config, tmp_path):
+    for index in range(20):
+        path = tmp_path / "data" / "ab"[index % 2] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 10 * index).save(path)
+    (tmp_path / "data" / "a" / "4.png").write_bytes(b"none")
+    overrides = ("data.name=image-folder", f"data.path={tmp_path}/data", "data.max_corrupt=0.2", "rounds=1")
+    loaded = fedsim.run(small_config("cluster.executor=ray", *overrides)).load()
+    assert loaded.rounds["corrupt_images"].tolist() == [1, 1]
+    assert "4.png" in loaded.runs["warnings"].iloc[0]
+    with pytest.raises(DataError, match=r"data.max_corrupt: found 1 of"):
+        fedsim.run(small_config("cluster.executor=ray", *overrides, "data.max_corrupt=0.01"))

@@ -6,9 +6,9 @@ import pytest
 from deltamask import PayloadError
 from fedsim.executors import SerialExecutor
 from fedsim.federation import Federation
-from fedsim.methods import METHODS
+from fedsim.methods import HEADS, METHODS
 
-TIMES = ("_seconds",)
+TIMES = ("_seconds", "prefix_images")  # whoever comes first computes the prefix
 
 
 class RecordingExecutor(SerialExecutor):
@@ -109,6 +109,44 @@ def test_corrupt_uploads_and_broadcasts_raise_the_typed_error(config):
         server.absorb(1, 0, 10, bytes(upload))
     with pytest.raises(PayloadError, match="checksum"):
         executor._shard._methods["method"].receive(bytes(broadcast))
+
+
+# Heads
+
+
+@pytest.mark.parametrize("head", [head.name for head in HEADS])
+def test_every_head_is_fitted_in_round_0_from_bytes_and_then_trained_under(small_config, head):
+    executor, _, outcomes = run(small_config(f"model.head={head}", "model.head_epochs=20"))
+    expected = {"linear-probe": 0.8, "fit": 0.9, "random": 0.0}
+    assert outcomes[0].round["accuracy"] >= expected[head]
+    assert outcomes[0].round["uplink_bytes"] == sum(len(executor.uploads[0, client]) for client in range(4))
+    assert (outcomes[0].round["uplink_bytes"] > 4 * 1000) == (head != "random")
+    assert outcomes[2].round["loss"] < outcomes[0].round["loss"] + 0.05
+
+
+def test_fit_is_linear_discriminant_analysis(small_config):
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    config = small_config("model.head=fit", "model.head_shrinkage=0.2", "data.partition=dirichlet", "data.alpha=0.1")
+    executor, federation, _ = run(config)
+    shard = executor._shard
+    (x, y), (test_x, _) = (shard._samples(part, np.arange(count)) for part, count in (("train", 1437), ("test", 360)))
+    x, test_x = (shard._model.embed(features).numpy().astype(float) for features in (x, test_x))
+    reference = LinearDiscriminantAnalysis(solver="lsqr", priors=np.bincount(y) / len(y), shrinkage=None)
+    means = np.stack([x[y == c].mean(0) for c in range(10)])
+    centred = x - means[y]
+    covariance = centred.T @ centred / len(x)
+    covariance = 0.8 * covariance + 0.2 * np.trace(covariance) / 128 * np.eye(128)
+    reference.classes_, reference.coef_ = np.arange(10), np.linalg.solve(covariance, means.T).T
+    reference.intercept_ = np.log(np.bincount(y) / len(y)) - 0.5 * (reference.coef_ * means).sum(1)
+    head = federation._model.head_state()
+    ours = (test_x @ head["weight"].T + head["bias"]).argmax(1)
+    assert (ours == reference.predict(test_x)).mean() > 0.995
+
+
+def test_fit_puts_up_with_labels_that_no_client_has(small_config):
+    config = small_config("model.head=fit", "data.train_samples=20", "data.clients=2")
+    assert np.isfinite(run(config)[2][0].round["loss"])
 
 
 # DeltaMask

@@ -1,0 +1,89 @@
+"""Backbones of timm: DINOv2 and ConvMixer of the paper, and any other by name."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, ClassVar
+
+from torch import nn
+
+from fedsim.config import ModelConfig
+from fedsim.models.backbone import Backbone, BackboneFamily, no_weights, seeded, unknown_name
+from fedsim.models.checkpoint import load_weights
+from fedsim.models.split import split_timm
+from fedsim.torchvision_import import import_torchvision
+
+_IGNORED = ("head.", "head_dist.", "fc.", "classifier.", "mask_token", "register_tokens")
+
+
+class TimmFamily(BackboneFamily):
+    """Any model of timm of a known architecture, with a tag or without: ``timm:vit_base_patch16_224.augreg_in1k``."""
+
+    name = "timm:NAME"
+    summary = "any ConvMixer, ConvNeXt, MlpMixer, ResNet or VisionTransformer of timm, e.g. timm:vit_tiny_patch16_224"
+    architecture: ClassVar[str | None] = None
+    arguments: ClassVar[dict[str, Any]] = {}
+
+    @classmethod
+    def build(cls, config: ModelConfig) -> Backbone:
+        import_torchvision()
+        import timm
+        from timm.data import resolve_data_config
+
+        architecture = cls.architecture or config.name.partition(":")[2]
+        known = timm.list_models()
+        if architecture.partition(".")[0] not in known:
+            raise unknown_name(config, known)
+        pretrained = config.checkpoint is None and not config.random_weights
+        try:
+            with seeded():
+                model: Any = timm.create_model(architecture, pretrained=pretrained, num_classes=0, **cls.arguments)
+        except Exception as error:  # what a hub raises without a network depends on the hub
+            if not pretrained:
+                raise
+            raise no_weights(config, error) from error
+        data = resolve_data_config(cls.arguments, model=model)
+        if config.checkpoint is not None:
+            load_weights(model, config.checkpoint, convert=lambda w: _convert(w, model), ignored=_IGNORED)
+        return Backbone(
+            *split_timm(model),
+            masked_blocks=config.masked_blocks,
+            input_size=data["input_size"][1],
+            embedding_size=model.head_hidden_size,
+            weights="hub" if pretrained else "checkpoint" if config.checkpoint else "random",
+            mean=data["mean"],
+            std=data["std"],
+            interpolation="bilinear" if data["interpolation"] == "bilinear" else "bicubic",
+        )
+
+
+def _convert(weights: dict[str, Any], model: nn.Module) -> dict[str, Any]:
+    """Names of other sources and position embeddings of other input sizes, as timm itself converts them."""
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    return dict(convert(weights, model)) if convert else weights
+
+
+class DinoV2Small(TimmFamily):
+    """DINOv2 ViT-S/14 (Oquab et al. 2023) at 224 pixels, positions interpolated from 518."""
+
+    name = "dinov2-small"
+    summary = "DINOv2 ViT-S/14 at 224 pixels; five masked blocks have 8,847,360 weights"
+    architecture = "vit_small_patch14_dinov2.lvd142m"
+    arguments: ClassVar[dict[str, Any]] = {"img_size": 224}
+
+
+class DinoV2Base(TimmFamily):
+    """DINOv2 ViT-B/14 (Oquab et al. 2023) at 224 pixels, positions interpolated from 518."""
+
+    name = "dinov2-base"
+    summary = "DINOv2 ViT-B/14 at 224 pixels; five masked blocks have 35,389,440 weights"
+    architecture = "vit_base_patch14_dinov2.lvd142m"
+    arguments: ClassVar[dict[str, Any]] = {"img_size": 224}
+
+
+class ConvMixer(TimmFamily):
+    """ConvMixer-768/32 (Trockman and Kolter 2022)."""
+
+    name = "convmixer-768-32"
+    summary = "ConvMixer-768/32; five masked blocks have 3,137,280 weights"
+    architecture = "convmixer_768_32.in1k"

@@ -1,0 +1,111 @@
+"""Prefix features of a split: from the node's store, or computed each time where they do not fit."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedsim.config import Config
+from fedsim.data import Decoder, Images
+from fedsim.data.images import digest
+from fedsim.errors import DataError
+from fedsim.features import BLOCK, Built, FeatureStore, make_room
+from fedsim.models import TaskModel
+
+_NAMED = 5  # corrupt images that a message names
+
+
+class PrefixFeatures:
+    """What the frozen prefix makes of the images of one split.
+
+    Args:
+        config: the experiment.
+        model: computes the features.
+        images: of the split.
+
+    Attributes:
+        warnings: what was put up with.
+    """
+
+    def __init__(self, config: Config, model: TaskModel, images: Images) -> None:
+        self._config, self._model, self._images = config, model, images
+        backbone = model.backbone
+        self._decoder = Decoder(
+            backbone.input_size, backbone.interpolation, max(1, math.floor(config.cluster.cpus_per_worker))
+        )
+        self._dtype = np.dtype(config.model.feature_dtype)
+        self.warnings: list[str] = []
+        self._store = self._open()
+
+    def prepare(self) -> Built:
+        """Complete the store, together with all processes of this node that are at it.
+
+        Raises:
+            DataError: more images than ``data.max_corrupt`` allows cannot be decoded.
+        """
+        if self._store is None:
+            return Built(0, [])
+        built = self._store.build(self._compute)
+        self._check(built.corrupt, len(self._images))
+        return built
+
+    def __call__(self, rows: np.ndarray) -> Tensor:
+        """Features of some images, float32 on the model's device."""
+        features = self._read(rows)
+        return torch.from_numpy(features).to(self._model.device).float()
+
+    def _read(self, rows: np.ndarray) -> np.ndarray:
+        if self._store is not None:
+            return self._store.read(rows)
+        parts = [self._compute(rows[start : start + BLOCK]) for start in range(0, len(rows), BLOCK)]
+        self._check([name for _, corrupt in parts for name in corrupt], len(self._images))
+        return np.concatenate([features for features, _ in parts])
+
+    def _compute(self, rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
+        pixels, corrupt = self._decoder(self._images, rows)
+        return self._model.prefix_features(pixels).cpu().numpy().astype(self._dtype), corrupt
+
+    def _check(self, corrupt: list[str], images: int) -> None:
+        if not corrupt:
+            return
+        named = ", ".join(corrupt[:_NAMED]) + (", ..." if len(corrupt) > _NAMED else "")
+        if len(corrupt) > self._config.data.max_corrupt * images:
+            raise DataError(
+                f"data.max_corrupt: found {len(corrupt)} of {images} images that cannot be decoded ({named}), "
+                f"allowed: a share of {self._config.data.max_corrupt}"
+            )
+        self.warnings.append(f"{len(corrupt)} of {images} images cannot be decoded and count as plain grey: {named}")
+
+    def _open(self) -> FeatureStore | None:
+        key = self._key()
+        shape = tuple(
+            self._model.prefix_features(np.zeros((1, *[self._model.backbone.input_size] * 2, 3), np.uint8)).shape[1:]
+        )
+        needed = len(self._images) * math.prod(shape) * self._dtype.itemsize
+        root = Path(self._config.cluster.feature_store or _default_root()).expanduser()
+        limit = int(self._config.cluster.feature_store_gb * 1e9)
+        if not make_room(root, needed, limit, key):
+            self.warnings.append(
+                f"{needed / 1e9:.1f} GB of prefix features do not fit into cluster.feature_store_gb={limit / 1e9:g} of "
+                f"{root}: they are computed anew in each round (model.feature_dtype=float16 halves them)"
+            )
+            return None
+        return FeatureStore(root / key, len(self._images), shape, self._dtype)
+
+    def _key(self) -> str:
+        backbone = self._model.backbone
+        preprocessing = (backbone.input_size, backbone.interpolation, backbone.mean, backbone.std)
+        text = (
+            f"{self._images.fingerprint()} {preprocessing} {self._dtype} {self._model.device.type} {torch.__version__}"
+        )
+        weights = [np.atleast_1d(tensor.cpu().numpy()) for tensor in backbone.prefix.state_dict().values()]
+        return digest(f"{text} {backbone.prefix!r}".encode(), *weights)
+
+
+def _default_root() -> str:
+    return os.path.join(os.environ.get("FEDSIM_CACHE", "~/.cache/fedsim"), "features")

@@ -1,0 +1,1 @@
+"""The recipe of the embedded backbone: ``python -m pipelines.pretrain``."""

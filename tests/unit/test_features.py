@@ -1,0 +1,157 @@
+"""The store of prefix features: complete, shared, bounded, crash-safe."""
+
+import multiprocessing
+import os
+import signal
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fedsim.config import load_config
+from fedsim.data import load_dataset
+from fedsim.errors import DataError
+from fedsim.features import BLOCK, FeatureStore, make_room
+from fedsim.models import build_model
+from fedsim.prefix import PrefixFeatures
+
+ROWS, SHAPE = 5 * BLOCK + 7, (3, 2)
+FLOAT = np.dtype(np.float32)
+
+
+def values(rows):
+    return np.multiply.outer(rows, np.arange(6).reshape(SHAPE)).astype(np.float32)
+
+
+def open_store(folder):
+    return FeatureStore(folder, ROWS, SHAPE, FLOAT)
+
+
+def build_in_a_process(folder, start, counts, die_after=None):
+    start.wait()
+    computed = []
+
+    def compute(rows):
+        if len(computed) == die_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        computed.append(len(rows))
+        return values(rows), [f"image {rows[0]}"] if rows[0] == BLOCK else []
+
+    built = open_store(folder).build(compute)
+    counts.put((built.rows, built.corrupt))
+
+
+@pytest.fixture
+def context():
+    return multiprocessing.get_context("spawn")
+
+
+def test_processes_that_want_a_store_at_once_compute_each_row_once(tmp_path, context):
+    start, counts = context.Event(), context.Queue()
+    processes = [context.Process(target=build_in_a_process, args=(tmp_path / "k", start, counts)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    start.set()
+    done = [counts.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join()
+    assert sum(rows for rows, _ in done) == ROWS
+    assert [corrupt for _, corrupt in done] == [[f"image {BLOCK}"]] * 3
+    rows = np.array([ROWS - 1, 0, BLOCK, 3])
+    np.testing.assert_array_equal(open_store(tmp_path / "k").read(rows), values(rows))
+
+
+def test_what_a_killed_process_leaves_is_finished_by_the_next(tmp_path, context):
+    start, counts = context.Event(), context.Queue()
+    start.set()
+    process = context.Process(target=build_in_a_process, args=(tmp_path / "k", start, counts, 2))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    built = open_store(tmp_path / "k").build(lambda rows: (values(rows), []))
+    assert built.rows == ROWS - 2 * BLOCK
+    assert built.corrupt == [f"image {BLOCK}"]
+    assert open_store(tmp_path / "k").build(lambda rows: pytest.fail("computed twice")).rows == 0
+
+
+def test_room_is_made_by_deleting_what_was_opened_longest_ago_and_is_not_in_use(tmp_path):
+    sizes = {}
+    for age, name in enumerate(("new", "middle", "old")):
+        store = open_store(tmp_path / name)
+        store.build(lambda rows: (values(rows), []))
+        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+        sizes[name] = sum(path.stat().st_blocks * 512 for path in (tmp_path / name).iterdir())
+        if name != "old":
+            del store
+    size = sizes["new"]
+    assert make_room(tmp_path, size, 4 * size, "next")
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"new", "middle", "old"}
+    assert make_room(tmp_path, size, 3 * size, "next")
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"new", "old"}  # "old" is still open
+    assert not make_room(tmp_path, 2 * size, size, "next")
+
+
+CONFIG = {"model": {"masked_blocks": 1}, "data": {"train_samples": 300}}
+
+
+def make_features(tmp_path, *overrides):
+    config = load_config(CONFIG, [f"cluster.feature_store={tmp_path / 'store'}", *overrides])
+    dataset = load_dataset(config.data)
+    return PrefixFeatures(config, build_model(config.model, len(dataset.classes)), dataset.train.images)
+
+
+def test_the_second_time_nothing_is_computed(tmp_path):
+    first = make_features(tmp_path)
+    assert first.prepare().rows == 300
+    second = make_features(tmp_path)
+    assert second.prepare().rows == 0
+    assert second(np.array([5, 1])).shape == (2, 16, 128)
+    assert (second(np.arange(300)) == first(np.arange(300))).all()
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["model.masked_blocks=2", "model.random_weights=true", "model.feature_dtype=float16", "data.name=synthetic"],
+)
+def test_what_features_follow_from_is_part_of_the_key(tmp_path, other):
+    make_features(tmp_path).prepare()
+    assert make_features(tmp_path, other).prepare().rows == 300
+
+
+def test_half_precision_halves_the_store_and_rounds_to_three_digits(tmp_path):
+    whole, half = (make_features(tmp_path / name, f"model.feature_dtype={name}") for name in ("float32", "float16"))
+    for features in (whole, half):
+        features.prepare()
+    rows = np.arange(20)
+    assert half(rows).dtype == whole(rows).dtype
+    np.testing.assert_allclose(half(rows), whole(rows), rtol=1e-3, atol=1e-3)
+    sizes = [sum(path.stat().st_size for path in (tmp_path / n).rglob("features")) for n in ("float32", "float16")]
+    assert sizes[0] == 2 * sizes[1] == 300 * 16 * 128 * 4
+
+
+def test_what_does_not_fit_is_computed_each_time_with_the_same_result(tmp_path):
+    stored, computed = make_features(tmp_path), make_features(tmp_path, "cluster.feature_store_gb=0.0001")
+    assert "computed anew in each round" in computed.warnings[0]
+    stored.prepare()
+    assert computed.prepare().rows == 0
+    np.testing.assert_allclose(computed(np.arange(9)), stored(np.arange(9)), atol=1e-5)
+
+
+@pytest.mark.parametrize("store", [50, 0])
+def test_corrupt_images_are_counted_and_above_a_limit_an_error(tmp_path, store):
+    for index in range(10):
+        path = tmp_path / "data" / "ab"[index % 2] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 20 * index).save(path)
+    (tmp_path / "data" / "a" / "4.png").write_bytes(b"none")
+    overrides = ["data.name=image-folder", f"data.path={tmp_path / 'data'}", f"cluster.feature_store_gb={store}"]
+
+    def read(limit):
+        features = make_features(tmp_path, *overrides, f"data.max_corrupt={limit}")
+        features.prepare()
+        features(np.arange(8))
+        return features.warnings[-1]
+
+    with pytest.raises(DataError, match=r"data.max_corrupt: found 1 of 8 images .*4.png.*allowed: a share of 0.1"):
+        read(0.1)
+    assert "1 of 8 images cannot be decoded and count as plain grey" in read(0.2)
