@@ -85,11 +85,10 @@ class Federation:
             PayloadError: an upload is corrupt.
         """
         started = time.perf_counter()
-        images = 0
+        prefix_images, prefix_seconds = 0, 0.0
         if self._prepared is None:
             self._prepared = self._executor.prepare()
-            images = self._prepared.images
-        prefix_seconds = time.perf_counter() - started
+            prefix_images, prefix_seconds = self._prepared.images, self._prepared.seconds
         index = self.next_round
         stage: Stage = "head" if index == 0 else "method"
         server = self._servers[stage]
@@ -143,7 +142,7 @@ class Federation:
                 "flips": sum(flips) if flips else None,
                 "false_flips": sum(flips) - sum(row["sent_size"] for row in rows) if flips else None,
                 **server.metrics(),
-                "prefix_images": images,
+                "prefix_images": prefix_images,
                 "corrupt_images": self._prepared.corrupt,
                 "prefix_seconds": prefix_seconds,
                 "train_seconds": sum(row["train_seconds"] for row in rows),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -61,11 +62,13 @@ class Prepared:
     Attributes:
         images: images whose prefix features it computed itself.
         corrupt: undecodable images of both splits, whoever found them.
+        seconds: wall time that this took, with waiting for other processes that were at it.
         warnings: what was put up with.
     """
 
     images: int
     corrupt: int
+    seconds: float
     warnings: tuple[str, ...]
 
 
@@ -98,10 +101,14 @@ class Shard:
     def prepare(self) -> Prepared:
         """Compute the prefix features that this node lacks, once."""
         if self._prepared is None:
+            started = time.perf_counter()
             built = [features.prepare() for features in self._features.values()]
             warnings = [text for features in self._features.values() for text in features.warnings]
             self._prepared = Prepared(
-                sum(part.rows for part in built), sum(len(part.corrupt) for part in built), tuple(warnings)
+                sum(part.rows for part in built),
+                sum(len(part.corrupt) for part in built),
+                time.perf_counter() - started,
+                tuple(warnings),
             )
         return self._prepared
 

@@ -94,7 +94,12 @@ class RayExecutor(Executor):
         owed = [[worker] for worker in range(len(self.workers))]
         done = [value for _, value, _ in self._collect(owed, submit, "preparing prefix features")]
         warnings = dict.fromkeys(text for part in done for text in part.warnings)
-        return Prepared(sum(part.images for part in done), max(part.corrupt for part in done), tuple(warnings))
+        return Prepared(
+            sum(part.images for part in done),
+            max(part.corrupt for part in done),
+            max(part.seconds for part in done),
+            tuple(warnings),
+        )
 
     def train(self, stage: Stage, round_index: int, cohort: Sequence[int], broadcast: bytes) -> Iterator[ClientResult]:
         reference = self._publish(broadcast)

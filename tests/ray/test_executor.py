@@ -1,6 +1,5 @@
 """The Ray executor gives what the serial one gives, with any number of workers, also when workers die."""
 
-import numpy as np
 import pytest
 import ray
 
@@ -8,7 +7,6 @@ from fedsim import ResourceError, WorkerLostError
 from fedsim.data import load_dataset, make_partition
 from fedsim.executors import SerialExecutor
 from fedsim.federation import Federation
-from fedsim.shard import Shard
 from fedsim.workers import RayExecutor
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -120,11 +118,3 @@ def test_workers_that_find_no_room_end_the_run_with_an_error(small_config):
         list(executor.train("head", 0, [0], b""))
     executor.close()
     ray.kill(holder)
-
-
-def test_shards_hold_their_own_samples_only(small_config):
-    config = small_config("data.clients=5", "data.partition=dirichlet")
-    partition = make_partition(load_dataset(config.data), config.data, config.seed)
-    shard = Shard(config, np.array([3, 1]))
-    expected = np.concatenate([partition.indices(1), partition.indices(3)])
-    assert np.array_equal(shard._train.labels, load_dataset(config.data).train().labels[expected])
