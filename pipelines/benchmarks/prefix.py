@@ -26,7 +26,7 @@ _KEPT = ["run", "feature_dtype", "prefix_images", "prefix_seconds", "store_bytes
 
 
 def measure(model: str, samples: int, folder: Path) -> pd.DataFrame:
-    """One row a run; ``prefix_seconds`` and ``round_seconds`` are of the head's round, which waits for the workers' start and for the prefix."""
+    """One row a run, of its first round; ``round_seconds`` holds the start of the worker too."""
     jobs = [("first", 0, "float32", "a"), ("second", 1, "float32", "a"), ("first, half", 0, "float16", "b")]
     rows = [_run(model, samples, folder, *job) for job in jobs]
     together = [("concurrent 1", 0, "float32", "c"), ("concurrent 2", 1, "float32", "c")]
