@@ -21,12 +21,13 @@ def save_checkpoint(store: RunStore, state: Mapping[str, np.ndarray]) -> None:
     store.write_bytes(_NAME, payload.pack(payload.TENSORS, 0, body))
 
 
-def load_checkpoint(store: RunStore, expected: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
+def load_checkpoint(store: RunStore, expected: Mapping[str, np.ndarray], varying: str) -> dict[str, np.ndarray] | None:
     """The run's checkpoint, or None when there is none.
 
     Args:
         store: the run.
         expected: a state of the same experiment, for names, shapes and types.
+        varying: begins the names that may be there or not.
 
     Raises:
         CheckpointError: the file is corrupt or of another run.
@@ -42,7 +43,7 @@ def load_checkpoint(store: RunStore, expected: Mapping[str, np.ndarray]) -> dict
     owner = _owner(store)
     form, wanted = ({name: (a.shape, str(a.dtype)) for name, a in s.items()} for s in (state, {**expected, **owner}))
     for name in sorted(form.keys() | wanted.keys()):
-        if form.get(name) != wanted.get(name):
+        if not name.startswith(varying) and form.get(name) != wanted.get(name):
             raise CheckpointError(f"{place}: expected {name} {wanted.get(name)}, found {form.get(name)}")
     for name, array in owner.items():
         if not np.array_equal(state.pop(name), array):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -62,6 +63,7 @@ def resume(path: Annotated[str, typer.Argument(help="Folder of a run, such as ru
 @app.command("list")
 def list_() -> None:
     """Show the configuration keys, and the methods, datasets, backbones, codecs and more to choose from."""
+    from fedsim.compression import COMPRESSORS
     from fedsim.data import DATASETS, PARTITIONERS
     from fedsim.methods import CODECS, HEADS, METHODS
     from fedsim.models import BACKBONES
@@ -70,12 +72,13 @@ def list_() -> None:
     for key, default, description in Config.describe_keys():
         keys.add_row(key, str(default), description)
     keys.add_row("method.name", MethodConfig.model_fields["name"].default, "method; see below")
-    for method in METHODS:
-        for key, info in method.Params.model_fields.items():
-            if key not in MethodConfig.model_fields:
-                keys.add_row(f"method.{key}", str(info.default), f"{method.name}: {info.description}")
+    for key, default, description in _member_keys(METHODS, {"name", "compressor"}):
+        keys.add_row(f"method.{key}", default, description)
+    keys.add_row("method.compressor.name", "none", "compressor of dense updates; see below")
+    for key, default, description in _member_keys(COMPRESSORS, {"name"}):
+        keys.add_row(f"method.compressor.{key}", default, description)
     names = _plain_table("key", "name", "what it is")
-    registries: list[Any] = [METHODS, DATASETS, PARTITIONERS, BACKBONES, HEADS, CODECS]
+    registries: list[Any] = [METHODS, DATASETS, PARTITIONERS, BACKBONES, HEADS, CODECS, COMPRESSORS]
     for registry in registries:
         for index, member in enumerate(registry):
             names.add_row(registry.field if index == 0 else "", member.name, member.summary)
@@ -123,6 +126,17 @@ def partition(
         table.add_row(name, str(values.min()), f"{np.median(values):g}", str(values.max()))
     _console.print(f"{split.clients} clients, {sizes.sum()} training samples, {len(dataset.classes)} classes", table)
     _console.print(f"{png}", soft_wrap=True)
+
+
+def _member_keys(registry: Iterable[Any], left_out: set[str]) -> Iterator[tuple[str, str, str]]:
+    """Keys that members of a registry add to their group: name, default, and whose it is and what."""
+    owners: dict[tuple[str, str, str], list[str]] = {}
+    for member in registry:
+        for key, info in member.Params.model_fields.items():
+            if key not in left_out:
+                owners.setdefault((key, str(info.default), info.description or ""), []).append(member.name)
+    for (key, default, description), names in owners.items():
+        yield key, default, f"{', '.join(names)}: {description}"
 
 
 def _draw(loaded: results.Results, path: Path) -> Path:
@@ -176,4 +190,5 @@ def _show(result: runner.RunResult) -> None:
 
 def main() -> None:
     """Entry point of the ``fedsim`` command."""
+    sys.path.append(os.getcwd())  # for method.name=package.module:Class of the user's own; Ray does so for its workers
     sys.exit(app())

@@ -6,7 +6,8 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -122,7 +123,8 @@ class TrainConfig(Group):
     epochs: int = Field(1, ge=1, le=10_000, description="local epochs a round")
     batch_size: int = Field(64, ge=1, le=1_000_000, description="samples a step")
     lr: float = Field(0.1, gt=0, le=1000, description="learning rate; some methods have a default of their own")
-    optimizer: Literal["adam", "sgd"] = Field("adam", description="optimiser, fresh each round; sgd has momentum 0.9")
+    optimizer: Literal["adam", "sgd"] = Field("adam", description="optimiser, fresh each round")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of the sgd optimiser")
 
 
 class ClusterConfig(Group):
@@ -195,21 +197,7 @@ class Config(Group):
         """Validate the group by the parameters of the method that it names."""
         from fedsim.methods import METHODS
 
-        if isinstance(value, MethodConfig):
-            value = value.model_dump()
-        if not isinstance(value, Mapping):
-            return value
-        name = value.get("name", "deltamask")
-        if not isinstance(name, str):
-            raise ValueError(f"name: found {name!r}, allowed: the name of a method")
-        try:
-            params = METHODS.get(name).Params
-        except ValueError as error:
-            raise ValueError(f"name: {error}") from None
-        try:
-            return params.model_validate(value)
-        except ValidationError as error:
-            raise _GroupError(params, error.errors()) from None
+        return named_group(value, lambda name: METHODS.get(name).Params, "deltamask")
 
     @classmethod
     def describe_keys(cls) -> Iterator[tuple[str, Any, str]]:
@@ -235,7 +223,8 @@ class Config(Group):
         """
         content = self.model_dump(mode="json", exclude={"output", "cluster"})
         digest = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=5).hexdigest()
-        return f"{self.method.name}-{self.data.name}-{self.model.name}-s{self.seed}-{digest}"
+        names = "-".join((self.method.name, self.data.name, self.model.name))
+        return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', names)}-s{self.seed}-{digest}"
 
 
 def load_config(
@@ -289,6 +278,34 @@ def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
             raise ConfigError(f"{'.'.join(keys[: depth + 1])}: found {child!r}, allowed: a group of keys")
         tree = child
     tree[last] = value
+
+
+def named_group(value: Any, find: Callable[[str], type[Group]], default: str) -> Any:
+    """Validate a group by the parameters of the member that its key ``name`` names.
+
+    Args:
+        value: what a configuration gives for the group.
+        find: parameters of the member of a name; raises ValueError when there is none.
+        default: the name when none is given.
+
+    Raises:
+        ValueError: an unknown name or an invalid parameter.
+    """
+    if isinstance(value, Group):
+        value = value.model_dump()
+    if not isinstance(value, Mapping):
+        return value
+    name = value.get("name", default)
+    if not isinstance(name, str):
+        raise ValueError(f"name: found {name!r}, allowed: text")
+    try:
+        params = find(name)
+    except ValueError as error:
+        raise ValueError(f"name: {error}") from None
+    try:
+        return params.model_validate({**value, "name": name})
+    except ValidationError as error:
+        raise _GroupError(params, error.errors()) from None
 
 
 class _GroupError(ValueError):

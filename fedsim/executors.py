@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
 
 from fedsim.config import Config
 from fedsim.shard import ClientResult, Prepared, Score, Shard, Stage, set_threads
@@ -17,8 +19,18 @@ class Executor(ABC):
         """Have all prefix features computed; the sum over all workers."""
 
     @abstractmethod
-    def train(self, stage: Stage, round_index: int, cohort: Sequence[int], broadcast: bytes) -> Iterator[ClientResult]:
-        """Train every client of the cohort; results come as they finish, each client once."""
+    def train(
+        self,
+        stage: Stage,
+        round_index: int,
+        cohort: Sequence[int],
+        broadcast: bytes,
+        memories: Mapping[int, np.ndarray],
+    ) -> Iterator[ClientResult]:
+        """Train every client of the cohort; results come as they finish, each client once.
+
+        ``memories`` holds what clients of the cohort kept of their last rounds.
+        """
 
     @abstractmethod
     def evaluate(self, stage: Stage, round_index: int, chunks: int, broadcast: bytes) -> list[dict[str, Score]]:
@@ -39,8 +51,15 @@ class SerialExecutor(Executor):
     def prepare(self) -> Prepared:
         return self._shard.prepare()
 
-    def train(self, stage: Stage, round_index: int, cohort: Sequence[int], broadcast: bytes) -> Iterator[ClientResult]:
-        return self._shard.train(stage, round_index, cohort, broadcast)
+    def train(
+        self,
+        stage: Stage,
+        round_index: int,
+        cohort: Sequence[int],
+        broadcast: bytes,
+        memories: Mapping[int, np.ndarray],
+    ) -> Iterator[ClientResult]:
+        return self._shard.train(stage, round_index, cohort, broadcast, memories)
 
     def evaluate(self, stage: Stage, round_index: int, chunks: int, broadcast: bytes) -> list[dict[str, Score]]:
         return self._shard.evaluate(stage, round_index, range(chunks), broadcast)

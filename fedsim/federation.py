@@ -18,6 +18,9 @@ from fedsim.methods import HEADS, METHODS
 from fedsim.models import build_model
 from fedsim.shard import ClientResult, Prepared, Score, Stage, evaluation_chunks
 
+#: Begins the names in :meth:`Federation.state` of what clients remember; only clients that were sampled have one.
+MEMORY_PREFIX = "memory."
+
 _EVALUATION_COLUMNS = {"expected": "accuracy_expected", "sampled": "accuracy_sampled"}
 
 
@@ -45,9 +48,10 @@ class Federation:
         self._chunks = evaluation_chunks(len(dataset.test))
         self._model = build_model(config.model, len(dataset.classes))
         self._servers = {
-            "head": HEADS.get(config.model.head).Server(config, self._model),
-            "method": METHODS.get(config.method.name).Server(config, self._model),
+            "head": HEADS.get(config.model.head).server(config, self._model),
+            "method": METHODS.get(config.method.name).server(config, self._model),
         }
+        self._memories: dict[int, np.ndarray] = {}  # of the method's clients, for those methods that need it
         self._broadcast: tuple[Stage, bytes] | None = None
         self._prepared: Prepared | None = None
         self.next_round = 0
@@ -97,8 +101,11 @@ class Federation:
         rows: list[dict[str, Any]] = []
         flips: list[int] = []
         aggregate_seconds = 0.0
-        for result in _in_order(self._executor.train(stage, index, cohort.tolist(), broadcast), cohort):
+        memories = {client: self._memories[client] for client in cohort.tolist() if client in self._memories}
+        for result in _in_order(self._executor.train(stage, index, cohort.tolist(), broadcast, memories), cohort):
             upload = result.upload
+            if upload.memory is not None:
+                self._memories[result.client] = upload.memory
             absorbing = time.perf_counter()
             absorbed = server.absorb(index, result.client, result.samples, upload.payload)
             aggregate_seconds += time.perf_counter() - absorbing - absorbed.decode_seconds
@@ -163,7 +170,7 @@ class Federation:
         state = {"next_round": np.array([self.next_round], np.int64)}
         for stage, server in self._servers.items():
             state |= {f"{stage}.{key}": array for key, array in server.state().items()}
-        return state
+        return state | {f"{MEMORY_PREFIX}{client}": array for client, array in self._memories.items()}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Take back what :meth:`state` gave."""
@@ -175,6 +182,8 @@ class Federation:
         for stage, server in self._servers.items():
             prefix = f"{stage}."
             server.restore({key[len(prefix) :]: array for key, array in state.items() if key.startswith(prefix)})
+        memories = (key for key in state if key.startswith(MEMORY_PREFIX))
+        self._memories = {int(key.removeprefix(MEMORY_PREFIX)): state[key] for key in memories}
         self._broadcast = None
 
     def _current_broadcast(self, stage: Stage) -> bytes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Iterable, Iterator
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, cast
 
 
 class Named(Protocol):
@@ -46,6 +47,31 @@ class Registry(Generic[T]):
             raise ValueError(
                 f"found {name!r}, allowed: {', '.join(self._members)}{suggestion(name, self._members)}"
             ) from None
+
+
+class ImportingRegistry(Registry[T]):
+    """A registry in which ``"package.module:Class"`` names a class of a package that need not be registered.
+
+    Args:
+        base: the class that it must be a subclass of.
+    """
+
+    def __init__(self, field: str, members: Iterable[T], *, base: type) -> None:
+        super().__init__(field, members)
+        self._base = base
+
+    def get(self, name: str) -> T:
+        """The member called ``name``, or the class that it names. Raises ValueError when there is neither."""
+        module, colon, attribute = name.partition(":")
+        if not colon:
+            return super().get(name)
+        try:
+            found = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ValueError(f"found {name!r}, allowed: package.module:Class that can be imported ({error})") from error
+        if not (isinstance(found, type) and issubclass(found, self._base)):
+            raise ValueError(f"found {name!r}, allowed: a subclass of {self._base.__module__}.{self._base.__name__}")
+        return cast(T, found)
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -88,8 +88,8 @@ class Shard:
             raise ResourceError("cluster.gpus_per_worker: found above 0, allowed: 0, since this torch sees no CUDA GPU")
         self._model = build_model(config.model, len(dataset.classes), device)
         self._methods = {
-            "head": HEADS.get(config.model.head).Client(config, self._model),
-            "method": METHODS.get(config.method.name).Client(config, self._model),
+            "head": HEADS.get(config.model.head).client(config, self._model),
+            "method": METHODS.get(config.method.name).client(config, self._model),
         }
         self._labels = {"train": dataset.train.labels, "test": dataset.test.labels}
         self._features = {
@@ -112,15 +112,22 @@ class Shard:
             )
         return self._prepared
 
-    def train(self, stage: Stage, round_index: int, clients: Sequence[int], broadcast: bytes) -> Iterator[ClientResult]:
-        """Train clients from a broadcast, one after the other."""
+    def train(
+        self,
+        stage: Stage,
+        round_index: int,
+        clients: Sequence[int],
+        broadcast: bytes,
+        memories: Mapping[int, np.ndarray],
+    ) -> Iterator[ClientResult]:
+        """Train clients from a broadcast and from what some of them remember, one after the other."""
         self.prepare()
         method = self._methods[stage]
         state = method.receive(broadcast)
         for client in clients:
             rows = self._partition.indices(client)
             features, labels = self._samples("train", rows)
-            task = ClientTask(round=round_index, client=client, features=features, labels=labels)
+            task = ClientTask(round_index, client, features, labels, memories.get(client))
             yield ClientResult(client, len(rows), method.train(state, task))
 
     @torch.no_grad()

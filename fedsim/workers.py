@@ -6,7 +6,7 @@ import heapq
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,9 +39,11 @@ class Worker:
         """One value, when the prefix features are there: a stream, as all work is."""
         yield self._shard.prepare()
 
-    def train(self, stage: Stage, round_index: int, clients: list[int], broadcast: bytes) -> Iterator[ClientResult]:
+    def train(
+        self, stage: Stage, round_index: int, clients: list[int], broadcast: bytes, memories: dict[int, np.ndarray]
+    ) -> Iterator[ClientResult]:
         """Stream results of clients as they finish, in the order of ``clients``."""
-        yield from self._shard.train(stage, round_index, clients, broadcast)
+        yield from self._shard.train(stage, round_index, clients, broadcast, memories)
 
     def evaluate(
         self, stage: Stage, round_index: int, parts: list[list[int]], broadcast: bytes
@@ -101,14 +103,22 @@ class RayExecutor(Executor):
             tuple(warnings),
         )
 
-    def train(self, stage: Stage, round_index: int, cohort: Sequence[int], broadcast: bytes) -> Iterator[ClientResult]:
+    def train(
+        self,
+        stage: Stage,
+        round_index: int,
+        cohort: Sequence[int],
+        broadcast: bytes,
+        memories: Mapping[int, np.ndarray],
+    ) -> Iterator[ClientResult]:
         reference = self._publish(broadcast)
         owners = self._owner[list(cohort)]
         owed = [[c for c, owner in zip(cohort, owners, strict=True) if owner == w] for w in range(len(self.workers))]
 
         def submit(worker: int) -> Any:
             method = self.workers[worker].train.options(num_returns="streaming")
-            return method.remote(stage, round_index, owed[worker], reference)
+            known = {client: memories[client] for client in owed[worker] if client in memories}
+            return method.remote(stage, round_index, owed[worker], reference, known)
 
         for _, result, attempt in self._collect(owed, submit, f"a client of round {round_index}"):
             yield replace(result, attempt=attempt)

@@ -6,7 +6,10 @@ A new codec is one file with a :class:`Codec` subclass and its line in :data:`CO
 
 from __future__ import annotations
 
+from deltamask.codecs.arithmetic import Arithmetic
 from deltamask.codecs.base import Codec
+from deltamask.codecs.bitmap import Bitmap
+from deltamask.codecs.bloom import Bloom
 from deltamask.codecs.fuse import Fuse8, Fuse8Png, Fuse16, Fuse16Png
 from deltamask.codecs.xor import Xor8, Xor8Png, Xor16, Xor16Png
 
@@ -14,7 +17,20 @@ __all__ = ["CODECS", "Codec", "get"]
 
 #: All codecs by name.
 CODECS: dict[str, Codec] = {
-    codec.name: codec for codec in (Fuse8Png(), Fuse8(), Fuse16Png(), Fuse16(), Xor8Png(), Xor8(), Xor16Png(), Xor16())
+    codec.name: codec
+    for codec in (
+        Fuse8Png(),
+        Fuse8(),
+        Fuse16Png(),
+        Fuse16(),
+        Xor8Png(),
+        Xor8(),
+        Xor16Png(),
+        Xor16(),
+        Bloom(),
+        Arithmetic(),
+        Bitmap(),
+    )
 }
 
 

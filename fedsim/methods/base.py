@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,12 +29,14 @@ class ClientTask:
         client: index of the client.
         features: the client's prefix features, on the model's device.
         labels: int64 of shape ``(n,)``, on the same device.
+        memory: what the client kept in its last round (:attr:`Upload.memory`); None before, and for most methods.
     """
 
     round: int
     client: int
     features: Tensor
     labels: Tensor
+    memory: np.ndarray | None = None
 
     def batches(self, config: Config, epochs: int, inputs: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Shuffled batches of (features, labels), ``epochs`` times over; seed, round and client set their order.
@@ -59,6 +61,8 @@ class Upload:
         train_loss: mean training cross-entropy over the local steps, nats; None when nothing is trained.
         train_seconds, encode_seconds: wall time of the two parts.
         delta_size, sent_size: flipped and sent mask bits; None for methods without masks.
+        memory: what the client keeps for its next round, float32 of shape ``(n,)``; it is not sent, but as workers come
+            and go, the simulator keeps it for the client.
     """
 
     payload: bytes
@@ -67,6 +71,7 @@ class Upload:
     encode_seconds: float
     delta_size: int | None = None
     sent_size: int | None = None
+    memory: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,10 @@ class Absorbed:
 
 
 class MethodClient(ABC):
-    """The client half. A worker holds one for all its clients, so nothing may be kept from one client to the next."""
+    """The client half. A worker holds one for all its clients, so nothing may be kept from one client to the next.
+
+    What a client must remember from one of its rounds to the next is :attr:`Upload.memory`.
+    """
 
     def __init__(self, config: Config, model: TaskModel) -> None:
         self.config, self.model = config, model
@@ -167,17 +175,12 @@ class Method:
     Client: ClassVar[type[MethodClient]]
     Server: ClassVar[type[MethodServer]]
 
+    @classmethod
+    def client(cls, config: Config, model: TaskModel) -> MethodClient:
+        """The client half, for a worker."""
+        return cls.Client(config, model)
 
-@dataclass
-class MeanLoss:
-    """Mean of a loss over steps, kept on the device until it is asked for."""
-
-    losses: list[Tensor] = field(default_factory=list)
-
-    def add(self, loss: Tensor) -> None:
-        """Count one step."""
-        self.losses.append(loss.detach())
-
-    def value(self) -> float:
-        """The mean; waits for the device, so that a time taken after it covers the work."""
-        return float(torch.stack(self.losses).mean())
+    @classmethod
+    def server(cls, config: Config, model: TaskModel) -> MethodServer:
+        """The server half, for the driver."""
+        return cls.Server(config, model)

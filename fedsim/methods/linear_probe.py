@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from fedsim.config import Config
-from fedsim.methods.base import Absorbed, ClientTask, MeanLoss, Method, Upload
+from fedsim.methods.base import Absorbed, ClientTask, Method, Upload
 from fedsim.methods.head import HeadClient, HeadServer, head_shapes
+from fedsim.methods.training import train_steps
 from fedsim.models import TaskModel
 from fedsim.wire import pack_tensors, unpack_tensors
 
@@ -26,15 +26,9 @@ class _Client(HeadClient):
         embeddings = self.model.embed(task.features)
         head = self.model.head.requires_grad_(True)
         optimizer = torch.optim.Adam(head.parameters(), lr=self.config.model.head_lr)
-        losses = MeanLoss()
-        for x, y in task.batches(self.config, self.config.model.head_epochs, embeddings):
-            loss = F.cross_entropy(head(x), y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.add(loss)
+        batches = task.batches(self.config, self.config.model.head_epochs, embeddings)
+        train_loss = train_steps(optimizer, batches, lambda x, step: head(x))
         head.requires_grad_(False)
-        train_loss = losses.value()
         trained = time.perf_counter()
         payload = pack_tensors(self.model.head_state())
         return Upload(payload, train_loss, trained - started, time.perf_counter() - trained)

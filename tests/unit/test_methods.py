@@ -1,12 +1,19 @@
 """The contract that every method passes, on a small problem and in this process."""
 
+from functools import cache
+
 import numpy as np
 import pytest
+import torch
 
-from deltamask import PayloadError
+from deltamask import PayloadError, stream_key
+from deltamask.payload import HEADER_BYTES
+from fedsim import ConfigError
+from fedsim.compression import make_compressor
 from fedsim.executors import SerialExecutor
 from fedsim.federation import Federation
 from fedsim.methods import HEADS, METHODS
+from fedsim.methods.mask import unpack_mask
 
 TIMES = ("_seconds", "prefix_images")  # whoever comes first computes the prefix
 
@@ -18,9 +25,9 @@ class RecordingExecutor(SerialExecutor):
         super().__init__(config)
         self.uploads, self.broadcasts = {}, {}
 
-    def train(self, stage, round_index, cohort, broadcast):
+    def train(self, stage, round_index, cohort, broadcast, memories):
         self.broadcasts[round_index] = broadcast
-        for result in super().train(stage, round_index, cohort, broadcast):
+        for result in super().train(stage, round_index, cohort, broadcast, memories):
             self.uploads[round_index, result.client] = result.upload.payload
             yield result
 
@@ -34,17 +41,37 @@ def run(config):
     return executor, federation, outcomes
 
 
+@cache
+def run_once(config):
+    """The same for all tests that only look at it."""
+    return run(config)
+
+
 def without_times(row):
     return {key: value for key, value in row.items() if not key.endswith(TIMES)}
 
 
-@pytest.fixture(params=[method.name for method in METHODS])
-def config(request, small_config):
-    return small_config(f"method.name={request.param}", "data.clients=3", "model.head_epochs=20")
+VARIANTS = {
+    "sparse fedavg": ["method.name=fedavg", "method.compressor.name=top-k", "method.error_feedback=true"],
+    "fedavgm": ["method.name=fedavg", "method.server_momentum=0.5", "method.server_lr=0.5", "train.optimizer=sgd"],
+    "eden 0.09": ["method.name=eden", "method.compressor.rate=0.09", "train.lr=1e-4"],
+    "half lora": ["method.name=lora", "method.compressor.name=none", "method.compressor.dtype=float16"],
+}
+
+
+@pytest.fixture(params=[*(method.name for method in METHODS), *VARIANTS])
+def overrides(request):
+    """What selects a method, and how methods are combined with compressors."""
+    return VARIANTS.get(request.param) or [f"method.name={request.param}"]
+
+
+@pytest.fixture
+def config(overrides, small_config):
+    return small_config(*overrides, "data.clients=3", "model.head_epochs=20", "output=unused")
 
 
 def test_recorded_bytes_are_the_bytes_sent(config):
-    executor, federation, outcomes = run(config)
+    executor, federation, outcomes = run_once(config)
     for outcome in outcomes:
         index = outcome.round["round"]
         uploads = [executor.uploads[index, row["client"]] for row in outcome.clients]
@@ -58,36 +85,36 @@ def test_recorded_bytes_are_the_bytes_sent(config):
         assert outcome.round["downlink_bpp"] == 8 * downlink / len(uploads) / federation.dimension
 
 
-def test_it_is_deterministic_and_seeded(config, small_config):
-    first, second = run(config)[2], run(config)[2]
+def test_it_is_deterministic_and_seeded(config, overrides, small_config):
+    first, second = run_once(config)[2], run(config)[2]
     assert [without_times(o.round) for o in first] == [without_times(o.round) for o in second]
     assert [[without_times(r) for r in o.clients] for o in first] == [
         [without_times(r) for r in o.clients] for o in second
     ]
-    other = run(small_config(f"method.name={config.method.name}", "data.clients=3", "seed=1"))[2]
-    assert other[-1].round["state_digest"] != first[-1].round["state_digest"]
+    other = Federation(seeded := small_config(*overrides, "data.clients=3", "seed=1"), SerialExecutor(seeded))
+    assert other.run_round().round["state_digest"] != first[0].round["state_digest"]
 
 
 def test_it_keeps_or_gains_accuracy_far_above_chance(config):
-    outcomes = run(config)[2]
+    outcomes = run_once(config)[2]
     assert outcomes[-1].round["accuracy"] > 0.4
     assert outcomes[-1].round["loss"] < np.log(10)
 
 
 def test_a_restored_state_has_the_same_future(config):
-    outcomes = run(config)[2]
-    other = Federation(config, SerialExecutor(config))
+    executor, _, outcomes = run_once(config)
+    other = Federation(config, executor)
     other.run_round()
     other.run_round()
-    restored = Federation(config, SerialExecutor(config))
+    restored = Federation(config, executor)
     restored.restore({name: array.copy() for name, array in other.state().items()})
     assert restored.next_round == 2
     assert without_times(restored.run_round().round) == without_times(outcomes[2].round)
 
 
-def test_a_client_with_one_sample_and_skewed_clients_work(small_config, config):
+def test_a_client_with_one_sample_and_skewed_clients_work(small_config, overrides):
     skewed = small_config(
-        f"method.name={config.method.name}",
+        *overrides,
         "data.clients=200",
         "participation=0.02",
         "data.partition=dirichlet",
@@ -100,7 +127,7 @@ def test_a_client_with_one_sample_and_skewed_clients_work(small_config, config):
 
 
 def test_corrupt_uploads_and_broadcasts_raise_the_typed_error(config):
-    executor, federation, _ = run(config)
+    executor, federation, _ = run_once(config)
     upload, broadcast = bytearray(executor.uploads[1, 0]), bytearray(executor.broadcasts[1])
     upload[-1] ^= 1
     broadcast[len(broadcast) // 2] ^= 1
@@ -186,3 +213,127 @@ def test_deltamask_refuses_a_broadcast_with_impossible_probabilities(small_confi
     server._posterior.theta_d[0] = 1.0
     with pytest.raises(PayloadError, match="strictly between 0 and 1"):
         executor._shard._methods["method"].receive(server.broadcast())
+
+
+# Other masks
+
+
+def test_fedpm_sends_masks_at_their_empirical_entropy_and_averages_them(small_config):
+    executor, federation, _ = run(small_config("method.name=fedpm", "rounds=1", "data.clients=3"))
+    masks = [unpack_mask(executor.uploads[1, client], federation.dimension, "arithmetic") for client in range(3)]
+    for client, mask in enumerate(masks):
+        share = mask.mean()
+        entropy = -share * np.log2(share) - (1 - share) * np.log2(1 - share)
+        assert 8 * len(executor.uploads[1, client]) / mask.size == pytest.approx(entropy, rel=0.02)
+        assert 0.85 < share < 0.99
+    expected = np.clip(np.mean(masks, axis=0), 0.01, 0.99).astype(np.float32)
+    assert np.array_equal(federation.state()["method.theta_d"], expected)
+
+
+def test_fedpm_may_start_from_normal_scores(small_config):
+    config = small_config("method.name=fedpm", "method.scores_init=normal")
+    theta = Federation(config, SerialExecutor(config)).state()["method.theta_d"]
+    assert np.log(theta / (1 - theta)).std() == pytest.approx(1, abs=0.02)
+    assert theta.mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_fedmask_sends_one_bit_a_parameter_and_averages_masks(small_config):
+    executor, federation, _ = run(small_config("method.name=fedmask", "rounds=1", "data.clients=3"))
+    masks = [unpack_mask(executor.uploads[1, client], federation.dimension, "bitmap") for client in range(3)]
+    assert all(len(executor.uploads[1, client]) == HEADER_BYTES + federation.dimension // 8 for client in range(3))
+    assert all(0 < mask.mean() < 1 for mask in masks)
+    assert np.array_equal(federation.state()["method.scores"], np.mean(masks, axis=0).astype(np.float32))
+
+
+# Dense updates
+
+
+def mean_update(executor, federation, params, weights):
+    compressor = make_compressor(params)
+    size = federation.state()["method.vector"].size
+    updates = [
+        compressor.decode(executor.uploads[1, client], size, stream_key(0, "compression", 1, client))
+        for client in range(len(weights))
+    ]
+    return np.average(updates, axis=0, weights=weights)
+
+
+@pytest.mark.parametrize(("method", "weighted"), [("fedavg", True), ("drive", False), ("lora", True)])
+def test_the_server_adds_the_mean_of_the_updates_weighted_as_each_paper_says(small_config, method, weighted):
+    config = small_config(f"method.name={method}", "rounds=1", "data.clients=3", "data.partition=quantity")
+    executor, federation, outcomes = run(config)
+    start = Federation(config, executor).state()["method.vector"]
+    weights = [row["samples"] if weighted else 1 for row in outcomes[1].clients]
+    expected = start + mean_update(executor, federation, config.method.compressor, weights)
+    assert np.allclose(federation.state()["method.vector"], expected, atol=1e-6)
+
+
+def test_server_momentum_and_learning_rate(small_config):
+    plain = small_config("method.name=fedavg", "rounds=1")
+    changed = small_config("method.name=fedavg", "rounds=2", "method.server_lr=0.5", "method.server_momentum=0.9")
+    start = Federation(plain, executor := SerialExecutor(plain)).state()["method.vector"]
+    other = Federation(changed, SerialExecutor(changed))
+    full = Federation(plain, executor)
+    vectors = []
+    for federation in (full, other):
+        federation.run_round()
+        federation.run_round()
+        vectors.append(federation.state()["method.vector"])
+    assert np.allclose(vectors[1] - start, 0.5 * (vectors[0] - start), atol=1e-7)
+    momentum = other.state()["method.momentum"]
+    other.run_round()
+    step = other.state()["method.vector"] - vectors[1]
+    assert np.allclose(step, 0.5 * other.state()["method.momentum"], atol=1e-7)
+    assert np.abs(other.state()["method.momentum"] - 0.9 * momentum).max() > 1e-5
+
+
+def test_error_feedback_keeps_what_was_not_sent_for_the_clients_next_round(small_config):
+    overrides = ["method.name=fedavg", "method.compressor.name=top-k", "rounds=2", "data.clients=2"]
+    executor, federation, _ = run(small_config(*overrides, "method.error_feedback=true"))
+    plain, *_ = run(small_config(*overrides))
+    assert executor.uploads[1, 0] == plain.uploads[1, 0]
+    assert executor.uploads[2, 0] != plain.uploads[2, 0]
+    state = federation.state()
+    compressor = make_compressor(executor._shard._config.method.compressor)
+    for client in range(2):
+        sent = compressor.decode(executor.uploads[2, client], federation.dimension, 0)
+        memory = state[f"memory.{client}"]
+        assert not memory[sent != 0].any()
+        assert np.count_nonzero(memory) > 0.9 * federation.dimension
+
+
+def test_lora_bytes_are_exact_and_its_start_is_the_backbone(small_config):
+    config = small_config("method.name=lora", "method.rank=2", "method.compressor.dtype=float16", "rounds=1")
+    executor, _, _ = run(config)
+    # One block of width 128: in_proj (384, 128), out_proj (128, 128), linear1 (512, 128), linear2 (128, 512).
+    factors = 2 * (512 + 256 + 640 + 640)
+    assert len(executor.uploads[1, 0]) == HEADER_BYTES + 2 * factors
+    model = executor._shard._model
+    net = METHODS.get("lora").vectorise(config, model)
+    features, _ = executor._shard._samples("test", np.arange(8))
+    assert torch.allclose(net(features, net.weights_d), model.network(features), atol=1e-6)
+    a, b = torch.randn(2, 128), torch.randn(384, 2)
+    changed = net.weights_d.clone()
+    changed[: 2 * 512] = torch.cat([a.flatten(), b.flatten()])
+    weight = model.network.get_parameter(model.masked_names[0])
+    with torch.no_grad():
+        expected = torch.func.functional_call(model.network, {model.masked_names[0]: weight + 4 * b @ a}, (features,))
+        assert torch.allclose(net(features, changed), expected, atol=1e-4)
+
+
+def test_lora_targets_are_chosen_by_name(small_config):
+    config = small_config("method.name=lora", "method.targets=attn")
+    model = SerialExecutor(config)._shard._model
+    assert METHODS.get("lora").vectorise(config, model).weights_d.numel() == 4 * (512 + 256)
+    config = small_config("method.name=lora", "method.targets=qkv")
+    with pytest.raises(
+        ConfigError, match=r"method.targets: found 'qkv', allowed: what one of these contains: 0\.0\.self"
+    ):
+        METHODS.get("lora").vectorise(config, model)
+
+
+def test_bitfit_trains_the_biases_of_the_masked_blocks(small_config):
+    config = small_config("method.name=bitfit")
+    net = METHODS.get("bitfit").vectorise(config, SerialExecutor(config)._shard._model)
+    # in_proj, out_proj, linear1, linear2 and two norms
+    assert net.weights_d.numel() == 384 + 128 + 512 + 128 + 128 + 128

@@ -1,0 +1,23 @@
+"""Gradient compressors: one file each plus its line here. Any method that sends dense updates takes any of them."""
+
+from __future__ import annotations
+
+from fedsim.compression.base import Compressor, CompressorConfig
+from fedsim.compression.deepreduce import DeepReduce
+from fedsim.compression.drive import Drive
+from fedsim.compression.eden import Eden
+from fedsim.compression.none import NoCompression
+from fedsim.compression.qsgd import Qsgd
+from fedsim.compression.top_k import TopK
+from fedsim.registry import Registry
+
+__all__ = ["COMPRESSORS", "Compressor", "CompressorConfig", "make_compressor"]
+
+COMPRESSORS: Registry[type[Compressor]] = Registry(
+    "method.compressor.name", [NoCompression, Qsgd, Drive, Eden, TopK, DeepReduce]
+)
+
+
+def make_compressor(params: CompressorConfig) -> Compressor:
+    """The compressor that its parameters name."""
+    return COMPRESSORS.get(params.name)(params)

@@ -1,0 +1,42 @@
+"""No compression: every value as a float."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from fedsim.compression.base import Compressor, CompressorConfig, check_end
+
+
+class NoneConfig(CompressorConfig):
+    """Parameters of :class:`NoCompression`."""
+
+    name: Literal["none"] = "none"
+    dtype: Literal["float32", "float16"] = Field("float32", description="float16 halves the bytes and rounds")
+
+
+class NoCompression(Compressor):
+    """Each value as a little-endian float. float16 rounds to nearest, and values beyond its range to its largest."""
+
+    name, id, summary = "none", 64, "every value as a float32 or float16"
+    Params = NoneConfig
+    params: NoneConfig
+
+    @property
+    def unbiased(self) -> bool:
+        return self.params.dtype == "float32"
+
+    def _encode(self, vector_d: np.ndarray, key: int) -> bytes:
+        return to_floats(vector_d, self.params.dtype)
+
+    def _decode(self, body: memoryview, dimension: int, key: int) -> np.ndarray:
+        check_end(body, dimension * np.dtype(self.params.dtype).itemsize, "none body")
+        return np.frombuffer(body, np.dtype(self.params.dtype).newbyteorder("<")).astype(np.float32)
+
+
+def to_floats(values: np.ndarray, dtype: str) -> bytes:
+    """Values as little-endian floats; those beyond the range of ``dtype`` as its largest."""
+    largest = float(np.finfo(dtype).max)
+    return np.clip(values, -largest, largest).astype(np.dtype(dtype).newbyteorder("<")).tobytes()

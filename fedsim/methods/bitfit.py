@@ -1,0 +1,32 @@
+"""BitFit: only the biases of the masked blocks are trained and sent."""
+
+from __future__ import annotations
+
+import deltamask as dm
+from fedsim.config import Config
+from fedsim.errors import ConfigError
+from fedsim.methods.dense import DenseConfig, DenseMethod, Vectorised
+from fedsim.models import TaskModel
+
+
+class BitFitConfig(DenseConfig):
+    """Parameters of :class:`BitFit`."""
+
+    name: str = "bitfit"
+
+
+class BitFit(DenseMethod):
+    """Ben Zaken et al., "BitFit: Simple Parameter-efficient Fine-tuning for Transformer-based Models" (ACL 2022)."""
+
+    name = "bitfit"
+    summary = "only the biases of the masked blocks, averaged by samples"
+    Params = BitFitConfig
+
+    @classmethod
+    def vectorise(cls, config: Config, model: TaskModel) -> Vectorised:
+        below = dm.select_parameters(model.network, ["0"], biases=True)
+        parameters = dict(model.network.named_parameters())
+        biases = [name for name in below if name.endswith("bias") and parameters[name].ndim == 1]
+        if not biases:
+            raise ConfigError(f"method.name: found 'bitfit', allowed: others, as {config.model.name} has no biases")
+        return dm.FlatNetwork(model.network, biases)

@@ -1,0 +1,45 @@
+"""FedPM: clients train mask probabilities and send one sampled mask, entropy-coded."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import Field
+
+import deltamask as dm
+from fedsim.methods.base import ClientTask, Method
+from fedsim.methods.mask import MaskBroadcast, MaskClient, MaskConfig, MaskServer, Message, pack_mask, unpack_mask
+
+_CODEC = "arithmetic"
+
+
+class FedPMConfig(MaskConfig):
+    """Parameters of :class:`FedPM`."""
+
+    name: str = "fedpm"
+    reset_every: int | None = Field(1, ge=1, description="rounds between returns to the prior, as in the paper's code")
+
+
+class _Client(MaskClient):
+    def encode(self, theta_k_d: np.ndarray, state: MaskBroadcast, task: ClientTask) -> Message:
+        # Unlike DeltaMask's, this randomness is the client's own: the whole mask is sent.
+        mask_d = dm.bernoulli_mask(theta_k_d, dm.stream_key(self.config.seed, "mask", task.round, task.client))
+        return Message(pack_mask(mask_d, _CODEC))
+
+
+class _Server(MaskServer):
+    def decode(self, round_index: int, client: int, data: bytes) -> tuple[np.ndarray, int | None]:
+        return unpack_mask(data, self.model.dimension, _CODEC), None
+
+
+class FedPM(Method):
+    """Isik et al., "Sparse Random Networks for Communication-Efficient Federated Learning" (ICLR 2023).
+
+    The paper's bitrate is the entropy of the mask; here it is the length of a real arithmetic code. Its scores start
+    from N(0, 1) over random weights: ``method.scores_init=normal``. The optimiser is fresh each round; the paper's code
+    keeps Adam's moments at each client.
+    """
+
+    name = "fedpm"
+    summary = "probabilistic masks; sends one sampled mask through an arithmetic coder"
+    Params = FedPMConfig
+    Client, Server = _Client, _Server
