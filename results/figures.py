@@ -11,9 +11,9 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from results.frames import Results
 
-# Okabe and Ito's colour-blind safe palette.
+#: Okabe and Ito's colour-blind safe palette.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _SHOWN_CLIENTS, _NAMED_CLASSES = 1000, 30
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
 def accuracy_and_bpp(results: Results) -> Figure:
@@ -26,7 +26,7 @@ def accuracy_and_bpp(results: Results) -> Figure:
     accuracy, bpp = figure.subplots(1, 2)
     labels = _labels(results)
     for index, (run_id, label) in enumerate(labels.items()):
-        colour = _COLOURS[index % len(_COLOURS)]
+        colour = COLOURS[index % len(COLOURS)]
         rounds = results.rounds[results.rounds["run_id"] == run_id]
         accuracy.plot(rounds["round"], rounds["accuracy"], color=colour, marker=".", label=label)
         start = rounds.loc[rounds["round"] == 0, "accuracy"]
@@ -59,7 +59,7 @@ def label_counts(counts: np.ndarray, classes: Sequence[str], title: str) -> Figu
     figure = Figure(figsize=(9.0, 2.6 + min(5.0, 0.22 * len(classes))), layout="constrained")
     sizes, picture = figure.subplots(2, 1, sharex=True, height_ratios=[1, max(1.5, 0.16 * min(len(classes), 30))])
     clients = np.arange(len(shown))
-    sizes.bar(clients, shown.sum(1), width=1.0 if len(shown) > 60 else 0.8, color=_COLOURS[0])
+    sizes.bar(clients, shown.sum(1), width=1.0 if len(shown) > 60 else 0.8, color=COLOURS[0])
     sizes.set(title=title, ylabel="samples")
     sizes.spines[["top", "right"]].set_visible(False)
     shares = shown / shown.sum(1, keepdims=True)

@@ -62,7 +62,9 @@ def _content_bytes(keys: int) -> int:
 
 @numba.njit(inline="always")
 def _position(key: np.uint64, turn: int, bits: np.uint64) -> np.uint64:
-    return ((hash_key(key, np.uint64(turn)) >> np.uint64(32)) * bits) >> np.uint64(32)
+    # Seeds far apart: with small ones, the hashes of neighbouring keys would coincide.
+    seed = np.uint64(turn) * np.uint64(0x9E3779B97F4A7C15)
+    return ((hash_key(key, seed) >> np.uint64(32)) * bits) >> np.uint64(32)
 
 
 @numba.njit(cache=True)

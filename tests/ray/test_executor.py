@@ -7,6 +7,7 @@ from fedsim import ResourceError, WorkerLostError
 from fedsim.data import load_dataset, make_partition
 from fedsim.executors import SerialExecutor
 from fedsim.federation import Federation
+from fedsim.methods import METHODS
 from fedsim.workers import RayExecutor
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -47,6 +48,14 @@ def test_serial_one_worker_and_two_workers_are_identical(config):
                 assert found.get(column) == expected.get(column), (workers, expected["round"], column)
 
 
+@pytest.mark.parametrize("method", [method.name for method in METHODS if method.name != "deltamask"])
+def test_every_method_is_the_same_through_ray(small_config, method):
+    config = small_config(f"method.name={method}", "data.train_samples=200", "data.test_samples=100")
+    serial, distributed = rounds(config, SerialExecutor(config)), rounds(config, ray_executor(config, 2))
+    for expected, found in zip(serial, distributed, strict=True):
+        assert [found.get(column) for column in COLUMNS] == [expected.get(column) for column in COLUMNS]
+
+
 def test_a_dead_worker_is_restarted_and_its_clients_are_redone(config, kill_actor):
     expected = rounds(config, SerialExecutor(config))
     killed = []
@@ -67,12 +76,12 @@ def test_a_worker_that_dies_after_its_first_upload_owes_only_the_others(small_co
     federation = Federation(config, executor := ray_executor(config, 2))
     broadcast = federation._current_broadcast("head")
     results = []
-    for result in executor.train("head", 0, range(6), broadcast):
+    for result in executor.train("head", 0, range(6), broadcast, {}):
         if not results:
             kill_actor("Worker")
         results.append(result)
     executor.close()
-    serial = {r.client: r for r in SerialExecutor(config).train("head", 0, range(6), broadcast)}
+    serial = {r.client: r for r in SerialExecutor(config).train("head", 0, range(6), broadcast, {})}
     assert sorted(r.client for r in results) == list(range(6))
     assert all(r.upload.payload == serial[r.client].upload.payload for r in results)
     assert all(r.attempt <= 2 for r in results)
@@ -103,7 +112,7 @@ def test_errors_of_clients_arrive_as_they_were_raised(small_config):
     config = small_config()
     executor = ray_executor(config, 1)
     with pytest.raises(ValueError, match="frame"):
-        list(executor.train("method", 1, [0], b"not a broadcast"))
+        list(executor.train("method", 1, [0], b"not a broadcast", {}))
     with pytest.raises(ValueError, match="frame"):
         executor.evaluate("method", 1, 1, b"not a broadcast")
     executor.close()
@@ -115,6 +124,6 @@ def test_workers_that_find_no_room_end_the_run_with_an_error(small_config):
     config = small_config("cluster.start_seconds=1")
     executor = ray_executor(config, 1)
     with pytest.raises(ResourceError, match=r"1 of 1 did not start within cluster.start_seconds=1; the cluster has"):
-        list(executor.train("head", 0, [0], b""))
+        list(executor.train("head", 0, [0], b"", {}))
     executor.close()
     ray.kill(holder)

@@ -141,7 +141,8 @@ def test_fuse8_at_the_size_of_five_vit_b_blocks(share):
 
 
 @pytest.mark.parametrize(
-    ("name", "bits_per_key"), [("fuse8", 9.04), ("fuse16", 18.08), ("xor8", 9.84), ("xor16", 19.68)]
+    ("name", "bits_per_key"),
+    [("fuse8", 9.04), ("fuse16", 18.08), ("xor8", 9.84), ("xor16", 19.68), ("bloom", 8 / np.log(2))],
 )
 def test_filter_sizes_are_those_of_the_literature(name, bits_per_key):
     members = random_indices(0.5, 2_000_000)
@@ -153,6 +154,20 @@ def test_the_image_form_removes_the_empty_slots():
     members = random_indices(0.01, VIT_B)
     raw, image = (len(codecs.get(name).encode(members, VIT_B)) for name in ("fuse8", "fuse8+png"))
     assert 0.92 < image / raw < 0.95
+
+
+@pytest.mark.parametrize("share", [1e-5, 0.001, 0.01, 0.5, 0.95])
+def test_arithmetic_codes_reach_the_entropy(share):
+    members = random_indices(share, 2_000_000)
+    p = members.size / 2_000_000
+    entropy = -p * np.log2(p) - (1 - p) * np.log2(1 - p)
+    body = codecs.get("arithmetic").encode(members, 2_000_000)
+    assert 8 * len(body) / 2_000_000 == pytest.approx(entropy, rel=0.005, abs=1e-4)
+
+
+def test_a_bitmap_has_no_bits_after_its_last_index():
+    with pytest.raises(PayloadError, match="zeros after the last index"):
+        codecs.get("bitmap").decode(b"\x01", 7)
 
 
 @pytest.mark.parametrize("codec", FILTERS, ids=lambda codec: codec.name)

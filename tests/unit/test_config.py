@@ -49,11 +49,13 @@ def test_run_id_depends_on_what_can_change_results_alone():
         ("train=3", "train: found 3, allowed: a group of keys"),
         ("data.alpha=.nan", "data.alpha: found nan, allowed: a finite number"),
         ("data.name=digit", "data.name: found 'digit', allowed: digits, cifar10"),
-        ("method.name=deltamsk", "method.name: found 'deltamsk', allowed: deltamask, fedavg"),
+        ("method.name=deltamsk", "method.name: found 'deltamsk', allowed: deltamask, fedpm"),
         ("method.codec=fuse9", "method.codec: found 'fuse9', allowed: fuse8+png"),
         ("train.optimizer=lion", "train.optimizer: found 'lion', allowed: 'adam' or 'sgd'"),
         ("rounds=yes", "rounds: found True, allowed: another type than a truth value"),
-        ("method.name=3", "method.name: found 3, allowed: the name of a method"),
+        ("method.name=3", "method.name: found 3, allowed: text"),
+        ("method.name=nowhere:Method", "method.name: found 'nowhere:Method', allowed: package.module:Class"),
+        ("method.name=fedsim.config:Config", "allowed: a subclass of fedsim.methods.base.Method"),
         ("method.theta_init=0.999", "method.theta_init: found 0.999, allowed: 0.01 to 0.99, by clip"),
         ("cluster.gpus_per_worker=1.5", "cluster.gpus_per_worker: found 1.5, allowed: at most 1, or a whole number"),
         ("output=ftp://host/runs", "output: found 'ftp://host/runs', allowed: a local path or an s3://"),
@@ -67,6 +69,30 @@ def test_errors_name_the_field_what_was_found_and_what_is_allowed(override, mess
     assert message in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["method.compressor.name=zip"], "method.compressor.name: found 'zip', allowed: none, qsgd"),
+        (["method.compressor.rate=2"], "(allowed: method.compressor.name, method.compressor.dtype)"),
+        (["method.compressor=eden"], "method.compressor: found 'eden', allowed: a group of keys"),
+        (["method.compressor.name=eden", "method.compressor.rate=9"], "method.compressor.rate: found 9, allowed: less"),
+        (["method.name=qsgd", "method.compressor.name=eden"], "method.compressor.name: found 'eden', allowed: 'qsgd'"),
+        (["method.name=lora", "method.targets=("], "method.targets: found '(', allowed: a regular expression"),
+    ],
+)
+def test_errors_of_nested_groups_name_the_whole_key(overrides, message):
+    with pytest.raises(ConfigError) as raised:
+        load_config(None, ["method.name=fedavg", *overrides])
+    assert message in str(raised.value)
+
+
+def test_a_compressor_is_a_group_of_its_own():
+    config = load_config(None, ["method.name=eden", "method.compressor.rate=0.09"])
+    assert config.method.compressor.model_dump() == {"name": "eden", "rate": 0.09}
+    assert load_config(json.loads(config.model_dump_json())) == config
+    assert load_config(None, ["method.name=eden"]).run_id != config.run_id
+
+
 def test_home_and_path_objects_are_understood(tmp_path):
     assert load_config({"output": tmp_path}).output == str(tmp_path)
     assert load_config({"output": "~/runs"}).output == str(Path.home() / "runs")
@@ -78,8 +104,8 @@ def test_all_errors_are_told_at_once():
     assert [line.split(":")[0] for line in str(raised.value).splitlines()] == [
         "seed",
         "rounds",
-        "method.kappa",
         "method.clip",
+        "method.kappa",
     ]
 
 
