@@ -45,6 +45,8 @@ def test_list_shows_every_key_and_member(cli):
     shown = cli("list").stdout
     for word in (
         "method.kappa",
+        "method.compressor.rate",
+        "qsgd, drive, eden",
         "data.alpha",
         "cluster.gpus_per_worker",
         "deltamask",

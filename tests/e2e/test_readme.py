@@ -1,4 +1,4 @@
-"""Every command of the README runs, and every number in it is that of a committed result."""
+"""Every command of the README and the contributing guide runs, and every number is that of a committed result."""
 
 import re
 import shutil
@@ -10,11 +10,18 @@ import pandas as pd
 import pytest
 
 import results
+from pipelines.benchmarks import methods
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line.split("  #")[0].strip() for kind, block in BLOCKS if kind == "bash" for line in block.splitlines()]
+
+
+def link_environment(folder):
+    """Have commands find the environment where the documents say that it is."""
+    (folder / ".venv").mkdir()
+    (folder / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
 
 
 def test_every_shell_command_is_known_here():
@@ -24,14 +31,25 @@ def test_every_shell_command_is_known_here():
 
 def test_fedsim_commands_and_python_example_run(tmp_path):
     (tmp_path / "pipelines").symlink_to(ROOT / "pipelines")
-    (tmp_path / ".venv").mkdir()
-    (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    link_environment(tmp_path)
     for command in COMMANDS[2:]:
         subprocess.run(command, shell=True, check=True, cwd=tmp_path)
     assert (tmp_path / "runs" / "report.png").exists()
     [example] = [block for kind, block in BLOCKS if kind == "python"]
     shown = subprocess.run([sys.executable, "-c", example], check=True, cwd=tmp_path, capture_output=True, text=True)
     assert shown.stdout.split()[:4] == ["round", "accuracy", "uplink_bytes", "uplink_bpp"]
+
+
+def test_the_method_of_the_contributing_guide_runs(tmp_path):
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    [(_, example), (_, command)] = re.findall(r"```(python|bash)\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "my_methods.py").write_text(example)
+    link_environment(tmp_path)
+    command = f"{command.strip()} data.clients=2 model.head_epochs=2"
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    run = results.load(tmp_path / "runs").runs.iloc[0]
+    assert (run.status, run.method) == ("finished", "my_methods:LastBlocks")
+    assert run.uplink_bpp == pytest.approx(2 / 5, rel=0.01)  # one bit for each weight of two blocks out of five
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
@@ -48,6 +66,16 @@ def test_make_demo_gains_three_points_over_its_linear_probe(tmp_path):
     assert f"{run.uplink_bpp:.4f} bpp" in shown
     assert run.run_id in shown
     assert "report.png" in shown
+
+
+def test_the_table_of_methods_is_that_of_the_committed_result():
+    folder = ROOT / "results" / "benchmarks" / "methods"
+    frame = pd.read_parquet(folder / "methods.parquet")
+    shown = (folder / "table.md").read_text()
+    assert methods.table(frame) == shown
+    assert shown in (ROOT / "docs" / "methods.md").read_text()
+    assert frame.groupby(["label", "alpha"])["seed"].nunique().eq(3).all()
+    assert re.fullmatch(r"[0-9a-f]{40}", frame["git_commit"].unique().item())
 
 
 def test_numbers_are_those_of_the_committed_results():
