@@ -36,17 +36,20 @@ True
 """
 
 from deltamask import codecs
+from deltamask.coupled import CoupledDifference
 from deltamask.delta import bernoulli_kl, flipped, kappa_at, select_by_kl
 from deltamask.masking import FlatNetwork, MaskedModule, select_parameters
 from deltamask.payload import PayloadError
-from deltamask.posterior import BetaPosterior
+from deltamask.posterior import BetaPosterior, GlobalProbabilities
 from deltamask.sampling import bernoulli_mask, stream_key, uniform_bits
 from deltamask.update import Decoded, Update, decode, encode
 
 __all__ = [
     "BetaPosterior",
+    "CoupledDifference",
     "Decoded",
     "FlatNetwork",
+    "GlobalProbabilities",
     "MaskedModule",
     "PayloadError",
     "Update",

@@ -42,7 +42,7 @@ def stream_key(*parts: int | str) -> int:
 
 
 @numba.njit(inline="always")
-def _bits(key: np.uint64, index: np.uint64) -> np.uint64:
+def bits_at(key: np.uint64, index: np.uint64) -> np.uint64:
     z = key + (index + np.uint64(1)) * np.uint64(_GOLDEN)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(_MIX_1)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(_MIX_2)
@@ -52,14 +52,14 @@ def _bits(key: np.uint64, index: np.uint64) -> np.uint64:
 @numba.njit(parallel=True, cache=True)
 def _uniform_kernel(key, out_d):  # type: ignore[no-untyped-def]
     for i in numba.prange(out_d.size):
-        out_d[i] = _bits(key, np.uint64(i))
+        out_d[i] = bits_at(key, np.uint64(i))
 
 
 @numba.njit(parallel=True, cache=True)
 def _bernoulli_kernel(key, theta_d, out_d):  # type: ignore[no-untyped-def]
     for i in numba.prange(out_d.size):
         threshold = np.int64(theta_d[i] * np.float32(_SCALE))
-        out_d[i] = np.int64(_bits(key, np.uint64(i))) < threshold
+        out_d[i] = np.int64(bits_at(key, np.uint64(i))) < threshold
 
 
 def uniform_bits(key: int, dimension: int) -> np.ndarray:

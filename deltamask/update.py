@@ -66,7 +66,7 @@ def encode(
     coder = codecs.get(codec)
     delta = flipped(bernoulli_mask(theta_k_d, key), bernoulli_mask(theta_g_d, key))
     sent = select_by_kl(delta, theta_k_d, theta_g_d, kappa)
-    body = coder.encode(sent, theta_g_d.size)
+    body = coder.encode_given(sent, theta_g_d, key)
     return Update(payload.pack(coder.id, theta_g_d.size, body), delta.size, sent.size)
 
 
@@ -81,7 +81,7 @@ def decode(data: bytes, theta_g_d: np.ndarray, key: int, *, codec: str = "fuse8+
         PayloadError: the bytes are corrupt, of another codec or another dimension.
     """
     coder = codecs.get(codec)
-    flips = coder.decode(payload.unpack(data, coder.id, theta_g_d.size), theta_g_d.size)
+    flips = coder.decode_given(payload.unpack(data, coder.id, theta_g_d.size), theta_g_d, key)
     reference_d = bernoulli_mask(theta_g_d, key)
     mask_d = reference_d.copy()
     mask_d[flips] = ~mask_d[flips]

@@ -123,8 +123,10 @@ class TrainConfig(Group):
     epochs: int = Field(1, ge=1, le=10_000, description="local epochs a round")
     batch_size: int = Field(64, ge=1, le=1_000_000, description="samples a step")
     lr: float = Field(0.1, gt=0, le=1000, description="learning rate; some methods have a default of their own")
-    optimizer: Literal["adam", "sgd"] = Field("adam", description="optimiser, fresh each round")
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of the sgd optimiser")
+    optimizer: Literal["adam", "sgd", "normalized-sgd"] = Field(
+        "adam", description="optimiser, fresh each round; normalized-sgd divides the gradient by its global RMS"
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of the sgd optimisers")
 
 
 class ClusterConfig(Group):

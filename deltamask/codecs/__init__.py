@@ -11,6 +11,7 @@ from deltamask.codecs.base import Codec
 from deltamask.codecs.bitmap import Bitmap
 from deltamask.codecs.bloom import Bloom
 from deltamask.codecs.fuse import Fuse8, Fuse8Png, Fuse16, Fuse16Png
+from deltamask.codecs.range import Range
 from deltamask.codecs.xor import Xor8, Xor8Png, Xor16, Xor16Png
 
 __all__ = ["CODECS", "Codec", "get"]
@@ -30,6 +31,7 @@ CODECS: dict[str, Codec] = {
         Bloom(),
         Arithmetic(),
         Bitmap(),
+        Range(),
     )
 }
 

@@ -46,6 +46,20 @@ class Codec(ABC):
             PayloadError: ``data`` cannot come from :meth:`encode` with this dimension.
         """
 
+    def encode_given(self, indices: np.ndarray, theta_d: np.ndarray, key: int) -> bytes:
+        """:meth:`encode`, where the decoder knows the probabilities and the key of the reference mask.
+
+        Args:
+            indices: flips of the reference mask, as for :meth:`encode`.
+            theta_d: probabilities of the reference mask, float32 of shape ``(dimension,)``.
+            key: stream of its uniforms.
+        """
+        return self.encode(indices, theta_d.size)
+
+    def decode_given(self, data: bytes | memoryview, theta_d: np.ndarray, key: int) -> np.ndarray:
+        """:meth:`decode` of what :meth:`encode_given` wrote with the same probabilities and key."""
+        return self.decode(data, theta_d.size)
+
 
 def check_indices(indices: np.ndarray, dimension: int) -> None:
     """Raise ValueError unless ``indices`` are strictly ascending uint64 below ``dimension``."""

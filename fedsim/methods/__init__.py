@@ -11,6 +11,7 @@ from fedsim.methods.base import Method, MethodClient, MethodServer
 from fedsim.methods.bitfit import BitFit
 from fedsim.methods.deepreduce import DeepReduceMethod
 from fedsim.methods.deltamask import DeltaMask
+from fedsim.methods.deltamask_plus import DeltaMaskPlus
 from fedsim.methods.dense import DenseConfig, DenseMethod
 from fedsim.methods.drive import DriveMethod
 from fedsim.methods.eden import EdenMethod
@@ -43,6 +44,7 @@ METHODS: Registry[type[Method]] = ImportingRegistry(
     "method.name",
     [
         DeltaMask,
+        DeltaMaskPlus,
         FedPM,
         FedMask,
         FedAvg,

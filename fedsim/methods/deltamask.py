@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar, Literal
+
 import numpy as np
 from pydantic import Field, field_validator
 
@@ -9,7 +11,7 @@ import deltamask as dm
 from deltamask.delta import KappaSchedule
 from fedsim.config import Config
 from fedsim.methods.base import ClientTask, Method
-from fedsim.methods.mask import MaskBroadcast, MaskClient, MaskConfig, MaskServer, Message
+from fedsim.methods.mask import MaskBroadcast, MaskClient, MaskConfig, MaskServer, Message, Received
 from fedsim.models import TaskModel
 
 
@@ -20,6 +22,9 @@ class DeltaMaskConfig(MaskConfig):
     kappa: float = Field(0.8, gt=0, le=1, description="share of the changed mask bits to send, by relative entropy")
     kappa_schedule: KappaSchedule = Field("constant", description="constant, or cosine decay to kappa_final")
     kappa_final: float = Field(0.1, gt=0, le=1, description="kappa of the last round under the cosine schedule")
+    aggregation: Literal["posterior", "coupled-difference"] = Field(
+        "posterior", description="Beta posterior of the paper, or theta moved by the mean mask difference"
+    )
     codec: str = Field("fuse8+png", description="how the indices are written; see `fedsim list`")
 
     @field_validator("codec")
@@ -67,10 +72,21 @@ class _Server(MaskServer):
         self._codec = config.method.codec
         _compile_kernels(self._codec)
 
-    def decode(self, round_index: int, client: int, data: bytes) -> tuple[np.ndarray, int | None]:
+    def aggregate(self, params: MaskConfig) -> dm.GlobalProbabilities:
+        assert isinstance(params, DeltaMaskConfig)
+        if params.aggregation == "posterior":
+            return super().aggregate(params)
+        return dm.CoupledDifference(
+            self.model.dimension,
+            theta_init=params.theta_init,
+            clip=params.clip,
+            false_positive_rate=dm.codecs.get(params.codec).false_positive_rate,
+        )
+
+    def decode(self, round_index: int, client: int, data: bytes) -> Received:
         key = _reference_key(self.config.seed, round_index, client)
         decoded = dm.decode(data, self._posterior.theta_d, key, codec=self._codec)
-        return decoded.mask_d, decoded.flips.size
+        return Received(decoded.mask_d, decoded.reference_d, decoded.flips.size)
 
 
 class DeltaMask(Method):
@@ -78,5 +94,5 @@ class DeltaMask(Method):
 
     name = "deltamask"
     summary = "probabilistic masks; sends the changed mask bits in a probabilistic filter"
-    Params = DeltaMaskConfig
+    Params: ClassVar[type[DeltaMaskConfig]] = DeltaMaskConfig
     Client, Server = _Client, _Server

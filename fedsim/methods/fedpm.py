@@ -7,7 +7,16 @@ from pydantic import Field
 
 import deltamask as dm
 from fedsim.methods.base import ClientTask, Method
-from fedsim.methods.mask import MaskBroadcast, MaskClient, MaskConfig, MaskServer, Message, pack_mask, unpack_mask
+from fedsim.methods.mask import (
+    MaskBroadcast,
+    MaskClient,
+    MaskConfig,
+    MaskServer,
+    Message,
+    Received,
+    pack_mask,
+    unpack_mask,
+)
 
 _CODEC = "arithmetic"
 
@@ -27,8 +36,9 @@ class _Client(MaskClient):
 
 
 class _Server(MaskServer):
-    def decode(self, round_index: int, client: int, data: bytes) -> tuple[np.ndarray, int | None]:
-        return unpack_mask(data, self.model.dimension, _CODEC), None
+    def decode(self, round_index: int, client: int, data: bytes) -> Received:
+        mask_d = unpack_mask(data, self.model.dimension, _CODEC)
+        return Received(mask_d, mask_d)
 
 
 class FedPM(Method):

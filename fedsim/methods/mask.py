@@ -59,6 +59,21 @@ class Message:
     sent_size: int | None = None
 
 
+@dataclass(frozen=True)
+class Received:
+    """What the server reads of a message.
+
+    Attributes:
+        mask_d: the client's mask, booleans of shape ``(d,)``.
+        reference_d: the mask that both sides knew; any, for methods without one.
+        flips: number of bits that the message flipped in it; None for methods without one.
+    """
+
+    mask_d: np.ndarray
+    reference_d: np.ndarray
+    flips: int | None = None
+
+
 def pack_mask(mask_d: np.ndarray, codec: str) -> bytes:
     """A whole mask, booleans of shape ``(d,)``, as a framed message: the set of its ones."""
     coder = codecs.get(codec)
@@ -135,27 +150,31 @@ class MaskClient(MethodClient):
 
 
 class MaskServer(MethodServer):
-    """Keeps the Beta posterior; a subclass says what a message tells of a client's mask."""
+    """Keeps the global probabilities; a subclass says what a message tells of a client's mask."""
 
     def __init__(self, config: Config, model: TaskModel) -> None:
         super().__init__(config, model)
         params = config.method
         assert isinstance(params, MaskConfig)
-        self._posterior = dm.BetaPosterior(
-            model.dimension,
-            theta_init=params.theta_init,
-            prior=params.prior,
-            clip=params.clip,
-            reset_every=params.reset_every or round(1 / config.participation),
-        )
+        self._posterior = self.aggregate(params)
         if params.scores_init == "normal":
             rng = np.random.Generator(np.random.Philox(key=dm.stream_key(config.seed, "scores")))
             theta_d = 1 / (1 + np.exp(-rng.standard_normal(model.dimension)))
             self._posterior.theta_d = np.clip(theta_d, params.clip, 1 - params.clip).astype(np.float32)
 
+    def aggregate(self, params: MaskConfig) -> dm.GlobalProbabilities:
+        """What keeps the global probabilities: the Beta posterior, unless a subclass knows better."""
+        return dm.BetaPosterior(
+            self.model.dimension,
+            theta_init=params.theta_init,
+            prior=params.prior,
+            clip=params.clip,
+            reset_every=params.reset_every or round(1 / self.config.participation),
+        )
+
     @abstractmethod
-    def decode(self, round_index: int, client: int, data: bytes) -> tuple[np.ndarray, int | None]:
-        """A client's mask, booleans of shape ``(d,)``, and how many bits the message flipped, if it says so.
+    def decode(self, round_index: int, client: int, data: bytes) -> Received:
+        """A client's mask.
 
         Raises:
             PayloadError: the bytes are not an upload of this method.
@@ -167,10 +186,10 @@ class MaskServer(MethodServer):
 
     def absorb(self, round_index: int, client: int, samples: int, payload: bytes) -> Absorbed:
         started = time.perf_counter()
-        mask_d, flips = self.decode(round_index, client, payload)
+        received = self.decode(round_index, client, payload)
         decode_seconds = time.perf_counter() - started
-        self._posterior.observe(mask_d)
-        return Absorbed(decode_seconds, flips=flips)
+        self._posterior.observe(received.mask_d, received.reference_d)
+        return Absorbed(decode_seconds, flips=received.flips)
 
     def finish_round(self) -> None:
         self._posterior.step()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,25 @@ def make_optimizer(config: TrainConfig, parameters: Iterable[torch.nn.Parameter]
     """A fresh optimiser with the configured learning rate."""
     if config.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=config.lr)
-    return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum)
+    sgd = NormalizedSGD if config.optimizer == "normalized-sgd" else torch.optim.SGD
+    return sgd(parameters, lr=config.lr, momentum=config.momentum)
+
+
+class NormalizedSGD(torch.optim.SGD):
+    """Heavy-ball SGD whose gradient is first divided by its root mean square over all parameters.
+
+    Adam moves every mask score by about the learning rate, whatever its gradient, so most flips are noise; this moves
+    scores in proportion to their gradients, at a scale that does not depend on the loss.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One step; gradients are divided in place."""
+        grads = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        mean_square = sum(grad.square().sum() for grad in grads) / sum(grad.numel() for grad in grads)
+        for grad in grads:
+            grad.div_(torch.as_tensor(mean_square).sqrt().clamp_min(torch.finfo(grad.dtype).tiny))
+        return super().step(closure)
 
 
 def train_steps(

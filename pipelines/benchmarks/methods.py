@@ -29,7 +29,7 @@ from results import figures
 
 ALPHAS = (10.0, 0.1)
 
-#: Overrides of each row of the table; dense updates tried 1e-3, 3e-3 and 1e-2, masks 0.1 and 0.3.
+#: Overrides of each row of the table. Tried: dense 1e-3, 3e-3 and 1e-2; masks 0.1 and 0.3; normalised SGD 0.03 to 0.3.
 METHODS: dict[str, list[str]] = {
     "linear-probe": ["method.name=linear-probe"],
     "fedavg": ["method.name=fedavg", "train.lr=3e-3"],
@@ -37,6 +37,9 @@ METHODS: dict[str, list[str]] = {
     "fedpm": ["method.name=fedpm", "train.lr=0.3"],
     "deltamask": ["method.name=deltamask"],
     "deltamask, lr 0.3": ["method.name=deltamask", "train.lr=0.3"],
+    "deltamask, range": ["method.name=deltamask", "method.codec=range"],
+    "deltamask-plus": ["method.name=deltamask-plus"],
+    "deltamask-plus, lr 0.1": ["method.name=deltamask-plus", "train.lr=0.1", "method.kappa=1"],
     "qsgd": ["method.name=qsgd", "train.lr=3e-3"],
     "drive": ["method.name=drive", "train.lr=3e-3"],
     "eden, 4 bits": ["method.name=eden", "method.compressor.rate=4", "train.lr=3e-3"],

@@ -10,10 +10,12 @@ from deltamask import PayloadError, stream_key
 from deltamask.payload import HEADER_BYTES
 from fedsim import ConfigError
 from fedsim.compression import make_compressor
+from fedsim.config import TrainConfig
 from fedsim.executors import SerialExecutor
 from fedsim.federation import Federation
 from fedsim.methods import HEADS, METHODS
 from fedsim.methods.mask import unpack_mask
+from fedsim.methods.training import make_optimizer
 
 TIMES = ("_seconds", "prefix_images")  # whoever comes first computes the prefix
 
@@ -213,6 +215,31 @@ def test_deltamask_refuses_a_broadcast_with_impossible_probabilities(small_confi
     server._posterior.theta_d[0] = 1.0
     with pytest.raises(PayloadError, match="strictly between 0 and 1"):
         executor._shard._methods["method"].receive(server.broadcast())
+
+
+def test_deltamask_with_an_exact_codec_has_no_false_flips(small_config):
+    _, _, outcomes = run(small_config("method.codec=range"))
+    assert all(outcome.round["false_flips"] == 0 for outcome in outcomes[1:])
+    _, _, inexact = run(small_config())
+    assert outcomes[1].round["uplink_bytes"] < 0.5 * inexact[1].round["uplink_bytes"]
+
+
+def test_normalised_sgd_does_not_depend_on_the_scale_of_the_loss():
+    moved = []
+    for scale in (1.0, 1000.0):
+        parameter = torch.nn.Parameter(torch.zeros(3))
+        optimizer = make_optimizer(TrainConfig(optimizer="normalized-sgd", lr=0.1, momentum=0.9), [parameter])
+        for _ in range(2):
+            optimizer.zero_grad()
+            (scale * parameter @ torch.tensor([1.0, -2.0, 2.0])).backward()
+            optimizer.step()
+        moved.append(parameter.detach())
+    # Gradient over its root mean square, sqrt(3); the second step adds 0.9 of the first.
+    assert torch.allclose(moved[0], -0.1 * (1 + 1.9) * torch.tensor([1.0, -2.0, 2.0]) / 3**0.5, atol=1e-6)
+    assert torch.allclose(moved[0], moved[1], atol=1e-6)
+    parameter.grad = torch.zeros(3)
+    optimizer.step()
+    assert parameter.isfinite().all()
 
 
 # Other masks
