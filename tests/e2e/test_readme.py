@@ -75,6 +75,12 @@ def test_the_table_of_methods_is_that_of_the_committed_result():
     assert methods.table(frame) == shown
     assert shown in (ROOT / "docs" / "methods.md").read_text()
     assert frame.groupby(["label", "alpha"])["seed"].nunique().eq(3).all()
+    kilobytes = frame.groupby("label")["uplink_bytes"].mean() / 1000
+    beyond, readme = (" ".join((ROOT / path).read_text().split()) for path in ("docs/beyond.md", "README.md"))
+    sizes = [kilobytes[label] for label in ("deltamask", "deltamask, range", "deltamask-plus")]
+    assert f"sends {sizes[2]:.1f} kB a client-round where `deltamask` sends {sizes[0]:.1f} kB" in readme
+    assert f"The codec alone saves a factor of {sizes[0] / sizes[1]:.1f}" in beyond
+    assert f"the preset one of {sizes[0] / sizes[2]:.1f} at" in beyond
     assert frame["git_commit"].str.fullmatch(r"[0-9a-f]{40}").all()
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import fedsim
 from deltamask import PayloadError, stream_key
 from deltamask.payload import HEADER_BYTES
 from fedsim import ConfigError
@@ -327,6 +328,19 @@ def test_error_feedback_keeps_what_was_not_sent_for_the_clients_next_round(small
         memory = state[f"memory.{client}"]
         assert not memory[sent != 0].any()
         assert np.count_nonzero(memory) > 0.9 * federation.dimension
+
+
+def test_what_clients_remember_survives_a_resume(small_config):
+    config = small_config(*VARIANTS["sparse fedavg"], "data.clients=2")
+
+    def stop(row):
+        if row["round"] == 1:
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        fedsim.run(config, progress=fedsim.Progress(on_round=stop))
+    resumed = fedsim.run(config).load().rounds
+    assert resumed["state_digest"].tolist() == [outcome.round["state_digest"] for outcome in run(config)[2]]
 
 
 def test_lora_bytes_are_exact_and_its_start_is_the_backbone(small_config):
