@@ -12,6 +12,18 @@ import math
 import numba
 import numpy as np
 
+from deltamask.bitcoder import (
+    ONE,
+    adapt,
+    begin_decoding,
+    begin_encoding,
+    decode_bit,
+    encode_bit,
+    finish_decoding,
+    finish_encoding,
+    read_words,
+    write_words,
+)
 from deltamask.codecs.base import Codec, check_indices
 from deltamask.payload import PayloadError
 from deltamask.sampling import bits_at
@@ -19,20 +31,31 @@ from deltamask.sampling import bits_at
 _THETA_BUCKETS = 24
 _DISTANCE_BINS = 48  # half of them for each side of theta
 _CONTEXTS = _THETA_BUCKETS * _DISTANCE_BINS
-_ONE = 1 << 24  # probabilities are integers in units of 2^-24
-_START = _ONE >> 6
-_SLOWEST = 4096  # a context's chance is the mean over about so many of its last symbols
+_MODELS = _CONTEXTS + _DISTANCE_BINS + 2 * _THETA_BUCKETS
+_LOG_UNIT = 256  # of the logits that are mixed
+_LIMIT = 24 * _LOG_UNIT  # chances lie within 2^-24 .. 1 - 2^-24
+_COLD = ONE >> 12  # below this chance, and when it is well known, mixing cannot pay
+_WELL_KNOWN = 100
+_RATE_SHIFT = 25  # of the weights of the mixture: a learning rate of about 0.003
+# Rounded from values that are nowhere near a half, so that every machine has the same tables.
+_LOG = np.rint(_LOG_UNIT * np.log2(1 + (np.arange(256) + 0.5) / 256)).astype(np.int64)
+_SQUASH = np.clip(
+    np.rint(ONE / (1 + 2.0 ** (-np.arange(-_LIMIT, _LIMIT + 1) / _LOG_UNIT))).astype(np.int64), 1, ONE - 1
+)
+_START = ONE >> 6
 _NO_THETA = np.empty(0, np.float32)
-_RATES = (1 << 24) // (np.arange(_SLOWEST, dtype=np.int64) + 2)
 
 
 class Range(Codec):
-    """Adaptive binary range coder over the indicator of flips, in the contexts (theta, distance of u from theta).
+    """Adaptive binary range coder over the indicator of flips, given theta and the distance of u from theta.
 
-    Contexts start from a fixed probability and adapt alike at both sides, so no table is sent. All arithmetic is on
-    integers: theta as its 32-bit threshold, the distance as a difference of integer logarithms, chances in units of
-    2^-24. Where the contexts do not pay, or without theta and key, there is a single one. Body: 1 if there are
-    contexts, else 0 (uint8) | words (uint32, big-endian); nothing for the empty set.
+    Three models give a chance each: by (bucket of theta, distance), by the distance, and by (bucket of theta, side of
+    it). Their logits are mixed with weights that adapt, as are the chances (logistic mixing: Mahoney, "Adaptive
+    weighing of context models for lossless data compression", 2005); where the first is sure that nothing flips, it is
+    taken alone. All starts from fixed values and adapts alike at both sides, so no table is sent. All arithmetic is on
+    integers: theta as its 32-bit threshold, logarithms from tables, chances in units of 2^-24. Where this does not pay,
+    or without theta and key, there is a single context. Body: 1 if theta is used, else 0 (uint8) | words (uint32,
+    big-endian); nothing for the empty set.
     """
 
     name, id, summary = "range", 8, "exact adaptive range coder given theta and the shared uniforms: no false flips"
@@ -66,22 +89,20 @@ def _entropy_bits(size: int, dimension: int) -> float:
 
 
 def _write(indices: np.ndarray, theta_d: np.ndarray, key: int, dimension: int) -> bytes:
-    words = np.empty(indices.size + dimension // 32 + 16, np.uint32)
-    while (used := _encode(indices, theta_d, np.uint64(key), dimension, words)) > words.size:
-        words = np.empty(2 * words.size, np.uint32)
-    return bytes([theta_d.size > 0]) + words[:used].astype(">u4").tobytes()
+    room = indices.size + dimension // 32 + 16
+    return bytes([theta_d.size > 0]) + write_words(
+        lambda words: _encode(words, indices, theta_d, np.uint64(key), dimension), room
+    )
 
 
 def _read(data: bytes | memoryview, theta_d: np.ndarray, key: int) -> np.ndarray:
     if len(data) == 0:
         return np.empty(0, np.uint64)
-    if data[0] > 1 or len(data) % 4 != 1:
-        raise PayloadError(f"range body: expected a flag and words, found {len(data)} bytes that begin with {data[0]}")
-    words = np.frombuffer(data, ">u4", offset=1).astype(np.uint32)
+    if data[0] > 1:
+        raise PayloadError(f"range body: expected a flag of 0 or 1, found {data[0]}")
     flips_d = np.empty(theta_d.size, np.bool_)
-    used = _decode(words, theta_d if data[0] else _NO_THETA, np.uint64(key), flips_d)
-    if used != words.size:
-        raise PayloadError(f"range body: expected {used} words, found {words.size}")
+    known_d = theta_d if data[0] else _NO_THETA
+    read_words("range body", data[1:], lambda words: _decode(words, known_d, np.uint64(key), flips_d))
     return np.flatnonzero(flips_d).astype(np.uint64)
 
 
@@ -122,79 +143,93 @@ def _context(theta_d, key, i):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(inline="always")
-def _adapt(chances, counts, context, flip):  # type: ignore[no-untyped-def]
-    """Move a context's chance towards what was seen; it stays within 1 .. 2^24 - 1."""
-    target = _ONE - 1 if flip else 1
-    chances[context] += ((target - chances[context]) * _RATES[counts[context]]) >> 24
-    if counts[context] < _SLOWEST - 1:
-        counts[context] += 1
-
-
-@numba.njit(cache=True)
-def _encode(indices, theta_d, key, dimension, words):  # type: ignore[no-untyped-def]
-    """Write words; return how many there are, which is more than fit when there is no room."""
-    chances, counts = np.full(_CONTEXTS, _START, np.int64), np.zeros(_CONTEXTS, np.int64)
-    low, width, used, following = np.uint64(0), ~np.uint64(0), 0, 0
-    for i in range(dimension):
-        context = _context(theta_d, key, i)
-        flip = following < indices.size and indices[following] == i
-        bound = (width >> np.uint64(24)) * np.uint64(chances[context])
-        if flip:
-            following += 1
-            width = bound
-        else:
-            low += bound
-            width -= bound
-            if low < bound:
-                _carry(words, used)
-        while width <= np.uint64(0xFFFFFFFF):
-            if used == words.size:
-                return used + 1
-            words[used] = np.uint32(low >> np.uint64(32))
-            used += 1
-            low <<= np.uint64(32)
-            width <<= np.uint64(32)
-        _adapt(chances, counts, context, flip)
-    # The shortest number in [low, low + width): the decoder reads zeros after the last word.
-    last = low + np.uint64(0xFFFFFFFF)
-    if last < low:
-        _carry(words, used)
-    if used == words.size:
-        return used + 1
-    words[used] = np.uint32(last >> np.uint64(32))
-    return used + 1
+def _stretch(chance: np.int64) -> np.int64:
+    """Logit to base 2 of chance / 2^24, in units of 1/256."""
+    one, zero = np.float64(chance).view(np.int64) >> 44, np.float64(ONE - chance).view(np.int64) >> 44
+    return ((one >> 8) - (zero >> 8)) * _LOG_UNIT + _LOG[one & 255] - _LOG[zero & 255]
 
 
 @numba.njit(inline="always")
-def _carry(words, used):  # type: ignore[no-untyped-def]
-    while True:
-        used -= 1
-        words[used] += np.uint32(1)
-        if words[used]:
-            break
+def _is_cold(chances, counts, context):  # type: ignore[no-untyped-def]
+    return chances[context] < _COLD and counts[context] >= _WELL_KNOWN
+
+
+@numba.njit(inline="always")
+def _mix(chances, context, logits, weights):  # type: ignore[no-untyped-def]
+    """The mixed chance of a flip; fills the models' logits."""
+    logits[0] = _stretch(chances[context])
+    logits[1] = _stretch(chances[_by_distance(context)])
+    logits[2] = _stretch(chances[_by_theta(context)])
+    mixed = (logits[0] * weights[0] + logits[1] * weights[1] + logits[2] * weights[2]) >> 16
+    return _SQUASH[min(max(mixed, -_LIMIT), _LIMIT) + _LIMIT]
+
+
+@numba.njit(inline="always")
+def _by_distance(context: np.int64) -> np.int64:
+    return _CONTEXTS + context % _DISTANCE_BINS
+
+
+@numba.njit(inline="always")
+def _by_theta(context: np.int64) -> np.int64:
+    side = context % _DISTANCE_BINS >= _DISTANCE_BINS // 2
+    return _CONTEXTS + _DISTANCE_BINS + 2 * (context // _DISTANCE_BINS) + side
+
+
+@numba.njit(inline="always")
+def _learn(chances, counts, context, logits, weights, mixed, flip):  # type: ignore[no-untyped-def]
+    """Adapt the mixture and the models that only it uses."""
+    error = (ONE if flip else 0) - mixed
+    for model in range(3):
+        weights[model] += (error * logits[model]) >> _RATE_SHIFT
+    adapt(chances, counts, _by_distance(context), flip)
+    adapt(chances, counts, _by_theta(context), flip)
+
+
+@numba.njit(inline="always")
+def _models():  # type: ignore[no-untyped-def]
+    """Chances and counts of the models, room for their logits, and the mixture's weights in units of 2^-16."""
+    return (
+        np.full(_MODELS, _START, np.int64),
+        np.zeros(_MODELS, np.int64),
+        np.zeros(3, np.int64),
+        np.full(3, 65536 // 3, np.int64),
+    )
+
+
+@numba.njit(cache=True)
+def _encode(words, indices, theta_d, key, dimension):  # type: ignore[no-untyped-def]
+    chances, counts, logits, weights = _models()
+    low, width, used = begin_encoding()
+    following = 0
+    for i in range(dimension):
+        context = _context(theta_d, key, i)
+        flip = following < indices.size and indices[following] == i
+        if flip:
+            following += 1
+        if theta_d.size == 0 or _is_cold(chances, counts, context):
+            low, width, used = encode_bit(low, width, used, words, chances[context], flip)
+        else:
+            mixed = _mix(chances, context, logits, weights)
+            low, width, used = encode_bit(low, width, used, words, mixed, flip)
+            _learn(chances, counts, context, logits, weights, mixed, flip)
+        adapt(chances, counts, context, flip)
+        if used > words.size - 2:
+            return words.size + 1
+    return finish_encoding(low, used, words)
 
 
 @numba.njit(cache=True)
 def _decode(words, theta_d, key, flips_d):  # type: ignore[no-untyped-def]
-    """Set the flips; return how many words their encoder wrote."""
-    chances, counts = np.full(_CONTEXTS, _START, np.int64), np.zeros(_CONTEXTS, np.int64)
-    code, width, position = np.uint64(0), ~np.uint64(0), 0
-    for _ in range(2):
-        code = (code << np.uint64(32)) | (np.uint64(words[position]) if position < words.size else np.uint64(0))
-        position += 1
+    chances, counts, logits, weights = _models()
+    state = begin_decoding(words)
     for i in range(flips_d.size):
         context = _context(theta_d, key, i)
-        bound = (width >> np.uint64(24)) * np.uint64(chances[context])
-        flip = code < bound
-        if flip:
-            width = bound
+        if theta_d.size == 0 or _is_cold(chances, counts, context):
+            flip, state = decode_bit(state, words, chances[context])
         else:
-            code -= bound
-            width -= bound
-        while width <= np.uint64(0xFFFFFFFF):
-            code = (code << np.uint64(32)) | (np.uint64(words[position]) if position < words.size else np.uint64(0))
-            position += 1
-            width <<= np.uint64(32)
+            mixed = _mix(chances, context, logits, weights)
+            flip, state = decode_bit(state, words, mixed)
+            _learn(chances, counts, context, logits, weights, mixed, flip)
+        adapt(chances, counts, context, flip)
         flips_d[i] = flip
-        _adapt(chances, counts, context, flip)
-    return position - 1
+    return finish_decoding(state)

@@ -241,18 +241,29 @@ def test_range_coding_is_exact_for_any_theta_and_any_set(data):
     assert len(body) <= len(codec.encode(indices, dimension))
 
 
+def ideal_bits(indices, theta, key):
+    """Length of the ideal code of the documented model, in floating point: three chances, mixed by their logits."""
+    chances, counts, weights, total = {}, {}, np.full(3, 1 / 3), 0.0
+    flips = np.isin(np.arange(theta.size, dtype=np.uint64), indices)
+    for i, flip in enumerate(flips):
+        bucket, distance = divmod(range_codec._context.py_func(theta, np.uint64(key), i), 48)
+        models = [(bucket, distance), distance, (bucket, distance >= 24, "side")]
+        logits = np.array([np.log2(c / (1 - c)) for c in (chances.get(model, 1 / 64) for model in models)])
+        cold = logits[0] < -12 and counts.get(models[0], 0) >= 100
+        p = 1 / (1 + 2.0 ** -(logits[0] if cold else weights @ logits))
+        total -= np.log2(p if flip else 1 - p)
+        if not cold:
+            weights += (flip - p) * logits * 256 * 2**24 / 2**25 / 2**16
+        for model in models[:1] if cold else models:
+            count, chance = counts.get(model, 0), chances.get(model, 1 / 64)
+            chances[model], counts[model] = chance + (flip - chance) / (count + 2), min(count + 1, 4095)
+    return total
+
+
 def test_range_coding_pays_and_is_near_its_ideal_length():
     indices, theta, key = flips_of_training(60_000)
     body = codecs.get("range").encode_given(indices, theta, key)
-    chances, counts, ideal = {}, {}, 0.0
-    flips = np.isin(np.arange(theta.size, dtype=np.uint64), indices)
-    for i, flip in enumerate(flips):
-        context = range_codec._context.py_func(theta, np.uint64(key), i)
-        chance, count = chances.get(context, 2**18), counts.get(context, 0)
-        ideal -= np.log2(chance / 2**24 if flip else 1 - chance / 2**24)
-        chances[context] = chance + (int(range_codec._RATES[count]) * ((2**24 - 1 if flip else 1) - chance) >> 24)
-        counts[context] = min(count + 1, 4095)
-    assert 8 * len(body) <= 1.02 * ideal + 40
+    assert 8 * len(body) <= 1.02 * ideal_bits(indices, theta, key) + 40
     assert 8 * len(body) < 0.6 * 8 * len(codecs.get("arithmetic").encode(indices, theta.size))
     assert 8 * len(body) < 0.45 * 8 * len(codecs.get("fuse8+png").encode(indices, theta.size))
 
@@ -267,6 +278,10 @@ def test_integer_logarithms_follow_the_real_ones():
     for x in (1, 2, 3, 1000, 2**31 + 12345, 2**32 - 1, 2**32):
         assert range_codec._log2.py_func(np.int64(x)) / 32 == pytest.approx(np.log2(x), abs=0.09 + 1 / 32)
     assert range_codec._logit.py_func(2**31) == 0
+    for chance in (1, 77, 2**18, 2**23, 2**24 - 1):
+        stretched = range_codec._stretch.py_func(np.int64(chance))
+        assert stretched / 256 == pytest.approx(np.log2(chance / (2**24 - chance)), abs=0.02)
+        assert range_codec._SQUASH[stretched + 24 * 256] == pytest.approx(chance, rel=0.02)
     bins = [range_codec._bin.py_func(np.int64(distance)) for distance in range(2000)]
     assert bins[:8] == list(range(8))
     assert set(np.diff(bins)) == {0, 1}
