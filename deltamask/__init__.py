@@ -36,11 +36,12 @@ True
 """
 
 from deltamask import codecs
+from deltamask.broadcast import pack_state, pack_sums, unpack_state, unpack_sums
 from deltamask.coupled import CoupledDifference
-from deltamask.delta import bernoulli_kl, flipped, kappa_at, select_by_kl
+from deltamask.delta import Selection, bernoulli_kl, flipped, kappa_at, select
 from deltamask.masking import FlatNetwork, MaskedModule, select_parameters
 from deltamask.payload import PayloadError
-from deltamask.posterior import BetaPosterior, GlobalProbabilities
+from deltamask.posterior import BetaPosterior, GlobalProbabilities, RoundSums
 from deltamask.sampling import bernoulli_mask, stream_key, uniform_bits
 from deltamask.update import Decoded, Update, decode, encode
 
@@ -52,6 +53,8 @@ __all__ = [
     "GlobalProbabilities",
     "MaskedModule",
     "PayloadError",
+    "RoundSums",
+    "Selection",
     "Update",
     "bernoulli_kl",
     "bernoulli_mask",
@@ -60,8 +63,12 @@ __all__ = [
     "encode",
     "flipped",
     "kappa_at",
-    "select_by_kl",
+    "pack_state",
+    "pack_sums",
+    "select",
     "select_parameters",
     "stream_key",
     "uniform_bits",
+    "unpack_state",
+    "unpack_sums",
 ]

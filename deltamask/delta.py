@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 KappaSchedule = Literal["constant", "cosine"]
+Selection = Literal["kl", "gain-per-bit", "random"]
 
 
 def flipped(mask_d: np.ndarray, reference_d: np.ndarray) -> np.ndarray:
@@ -23,13 +24,12 @@ def bernoulli_kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return np.asarray(kl)
 
 
-def select_by_kl(indices: np.ndarray, theta_k_d: np.ndarray, theta_g_d: np.ndarray, kappa: float) -> np.ndarray:
-    """Keep the share ``kappa`` of ``indices`` whose probabilities moved most (relative-entropy ranking, DeltaMask).
+def select(indices: np.ndarray, gains: np.ndarray, kappa: float) -> np.ndarray:
+    """Keep the share ``kappa`` of ``indices`` that gains most; by relative entropy, this is DeltaMask's ranking.
 
     Args:
         indices: ascending flipped indices, uint64 of shape ``(n,)``.
-        theta_k_d: the client's probabilities, float32 of shape ``(d,)``.
-        theta_g_d: the broadcast probabilities, float32 of shape ``(d,)``, strictly between 0 and 1.
+        gains: what each is worth, float64 of shape ``(n,)``.
         kappa: share to keep, in (0, 1].
 
     Returns:
@@ -41,10 +41,7 @@ def select_by_kl(indices: np.ndarray, theta_k_d: np.ndarray, theta_g_d: np.ndarr
     if not 0 < kappa <= 1:
         raise ValueError(f"kappa: found {kappa}, allowed: above 0 and at most 1")
     keep = math.ceil(kappa * indices.size)
-    if keep == indices.size:
-        return indices
-    kl = bernoulli_kl(theta_k_d[indices], theta_g_d[indices])
-    return np.sort(indices[np.argsort(-kl, kind="stable")[:keep]])
+    return indices if keep == indices.size else np.sort(indices[np.argsort(-gains, kind="stable")[:keep]])
 
 
 def kappa_at(

@@ -22,6 +22,8 @@ _CHECKSUM = struct.Struct("<I")
 HEADER_BYTES = _HEAD.size + _CHECKSUM.size
 #: ``kind`` of a body of dense tensors rather than of a codec's index set.
 TENSORS = 0
+#: ``kind`` of a body with the state of global probabilities, and of one with a round's sums.
+STATE, SUMS = 32, 33
 #: Largest dimension that a frame can name.
 MAX_DIMENSION = 2**32 - 1
 

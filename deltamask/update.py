@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from deltamask import codecs, payload
-from deltamask.delta import flipped, select_by_kl
-from deltamask.sampling import bernoulli_mask
+from deltamask.delta import Selection, bernoulli_kl, flipped, select
+from deltamask.sampling import bernoulli_mask, stream_key, uniform_bits
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,14 @@ class Decoded:
 
 
 def encode(
-    theta_k_d: np.ndarray, theta_g_d: np.ndarray, key: int, *, kappa: float = 1.0, codec: str = "fuse8+png"
+    theta_k_d: np.ndarray,
+    theta_g_d: np.ndarray,
+    key: int,
+    *,
+    kappa: float = 1.0,
+    codec: str = "fuse8+png",
+    selection: Selection = "kl",
+    mask_key: int | None = None,
 ) -> Update:
     """Encode a client's probabilities against the broadcast ones (DeltaMask, steps 2 to 4 of a round).
 
@@ -53,8 +60,12 @@ def encode(
         theta_k_d: the client's probabilities after training, float32 in [0, 1] of shape ``(d,)``.
         theta_g_d: the broadcast probabilities, float32 strictly between 0 and 1, of shape ``(d,)``.
         key: the stream of this round and client, from :func:`deltamask.stream_key`; the server must use the same.
-        kappa: share of the flips to send, largest relative entropy first, in (0, 1].
+        kappa: share of the flips to send, in (0, 1].
         codec: a name of :data:`deltamask.codecs.CODECS`.
+        selection: which flips are sent: those of largest relative entropy ("kl", as in the paper), those of most
+            relative entropy for each bit that the codec spends on them ("gain-per-bit"), or "random" ones.
+        mask_key: a stream of its own for the client's mask, so that the masks differ by chance wherever theta is not
+            near 0 or 1; theirs is the same when not given.
 
     Raises:
         ValueError: shapes differ, a client's probability is none, ``kappa`` is out of range, or the codec is unknown.
@@ -64,8 +75,15 @@ def encode(
     if not (theta_k_d.min() >= 0 and theta_k_d.max() <= 1):  # also refuses NaN
         raise ValueError("theta_k_d: expected probabilities in [0, 1], found others (has training diverged?)")
     coder = codecs.get(codec)
-    delta = flipped(bernoulli_mask(theta_k_d, key), bernoulli_mask(theta_g_d, key))
-    sent = select_by_kl(delta, theta_k_d, theta_g_d, kappa)
+    mask_d = bernoulli_mask(theta_k_d, key if mask_key is None else mask_key)
+    delta = flipped(mask_d, bernoulli_mask(theta_g_d, key))
+    if selection == "random":
+        gains = uniform_bits(stream_key(key, "selection"), theta_g_d.size)[delta].astype(np.float64)
+    else:
+        gains = bernoulli_kl(theta_k_d[delta], theta_g_d[delta])
+        if selection == "gain-per-bit":
+            gains /= coder.bits_given(delta, theta_g_d, key)
+    sent = select(delta, gains, kappa)
     body = coder.encode_given(sent, theta_g_d, key)
     return Update(payload.pack(coder.id, theta_g_d.size, body), delta.size, sent.size)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from fedsim.config import Config
+from fedsim.methods.base import Broadcast
 from fedsim.shard import ClientResult, Prepared, Score, Shard, Stage, set_threads
 
 
@@ -24,7 +25,7 @@ class Executor(ABC):
         stage: Stage,
         round_index: int,
         cohort: Sequence[int],
-        broadcast: bytes,
+        broadcast: Broadcast,
         memories: Mapping[int, np.ndarray],
     ) -> Iterator[ClientResult]:
         """Train every client of the cohort; results come as they finish, each client once.
@@ -33,7 +34,7 @@ class Executor(ABC):
         """
 
     @abstractmethod
-    def evaluate(self, stage: Stage, round_index: int, chunks: int, broadcast: bytes) -> list[dict[str, Score]]:
+    def evaluate(self, stage: Stage, round_index: int, chunks: int, broadcast: Broadcast) -> list[dict[str, Score]]:
         """Score a broadcast's models on ``chunks`` pieces of the test split, in the order of the pieces."""
 
     @abstractmethod
@@ -56,12 +57,12 @@ class SerialExecutor(Executor):
         stage: Stage,
         round_index: int,
         cohort: Sequence[int],
-        broadcast: bytes,
+        broadcast: Broadcast,
         memories: Mapping[int, np.ndarray],
     ) -> Iterator[ClientResult]:
         return self._shard.train(stage, round_index, cohort, broadcast, memories)
 
-    def evaluate(self, stage: Stage, round_index: int, chunks: int, broadcast: bytes) -> list[dict[str, Score]]:
+    def evaluate(self, stage: Stage, round_index: int, chunks: int, broadcast: Broadcast) -> list[dict[str, Score]]:
         return self._shard.evaluate(stage, round_index, range(chunks), broadcast)
 
     def close(self) -> None:

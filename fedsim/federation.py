@@ -15,11 +15,13 @@ from fedsim.data import load_dataset
 from fedsim.errors import CheckpointError
 from fedsim.executors import Executor
 from fedsim.methods import HEADS, METHODS
+from fedsim.methods.base import Broadcast
 from fedsim.models import build_model
 from fedsim.shard import ClientResult, Prepared, Score, Stage, evaluation_chunks
 
-#: Begins the names in :meth:`Federation.state` of what clients remember; only clients that were sampled have one.
-MEMORY_PREFIX = "memory."
+#: Begins the names in :meth:`Federation.state` of what has no fixed form, such as what sampled clients remember.
+VARYING = "varying."
+_MEMORY, _STEPS = f"{VARYING}memory.", f"{VARYING}steps"
 
 _EVALUATION_COLUMNS = {"expected": "accuracy_expected", "sampled": "accuracy_sampled"}
 
@@ -52,7 +54,10 @@ class Federation:
             "method": METHODS.get(config.method.name).server(config, self._model),
         }
         self._memories: dict[int, np.ndarray] = {}  # of the method's clients, for those methods that need it
-        self._broadcast: tuple[Stage, bytes] | None = None
+        self._broadcast: tuple[Stage, Broadcast] | None = None
+        #: Bytes of the shortest message, by round from 1 on, to who has the state before it.
+        self._steps: list[int] = []
+        self._last_received: dict[int, int] = {}  # clients' last rounds of the method, where it matters
         self._prepared: Prepared | None = None
         self.next_round = 0
 
@@ -101,6 +106,7 @@ class Federation:
         rows: list[dict[str, Any]] = []
         flips: list[int] = []
         aggregate_seconds = 0.0
+        downlinks = self._downlinks(index, cohort, broadcast)
         memories = {client: self._memories[client] for client in cohort.tolist() if client in self._memories}
         for result in _in_order(self._executor.train(stage, index, cohort.tolist(), broadcast, memories), cohort):
             upload = result.upload
@@ -117,6 +123,7 @@ class Federation:
                     "client": result.client,
                     "samples": result.samples,
                     "payload_bytes": len(upload.payload),
+                    "downlink_bytes": downlinks[result.client],
                     "uplink_bpp": 8 * len(upload.payload) / self.dimension,
                     "delta_size": upload.delta_size,
                     "sent_size": upload.sent_size,
@@ -129,12 +136,13 @@ class Federation:
             )
         finishing = time.perf_counter()
         server.finish_round()
+        self._advance(stage)
         aggregate_seconds += time.perf_counter() - finishing
         evaluating = time.perf_counter()
         evaluation = self._evaluate(stage, index)
         evaluated = time.perf_counter()
         uplink = sum(row["payload_bytes"] for row in rows)
-        downlink = len(broadcast) * len(rows)
+        downlink = sum(row["downlink_bytes"] for row in rows)
         outcome = RoundOutcome(
             {
                 "round": index,
@@ -170,7 +178,8 @@ class Federation:
         state = {"next_round": np.array([self.next_round], np.int64)}
         for stage, server in self._servers.items():
             state |= {f"{stage}.{key}": array for key, array in server.state().items()}
-        return state | {f"{MEMORY_PREFIX}{client}": array for client, array in self._memories.items()}
+        memories = {f"{_MEMORY}{client}": array for client, array in self._memories.items()}
+        return state | memories | {_STEPS: np.array(self._steps, np.int64)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Take back what :meth:`state` gave."""
@@ -182,18 +191,44 @@ class Federation:
         for stage, server in self._servers.items():
             prefix = f"{stage}."
             server.restore({key[len(prefix) :]: array for key, array in state.items() if key.startswith(prefix)})
-        memories = (key for key in state if key.startswith(MEMORY_PREFIX))
-        self._memories = {int(key.removeprefix(MEMORY_PREFIX)): state[key] for key in memories}
+        self._steps = state[_STEPS].tolist()
+        self._last_received = {}
+        memories = (key for key in state if key.startswith(_MEMORY))
+        self._memories = {int(key.removeprefix(_MEMORY)): state[key] for key in memories}
         self._broadcast = None
 
-    def _current_broadcast(self, stage: Stage) -> bytes:
+    def _current_broadcast(self, stage: Stage) -> Broadcast:
         """The stage's broadcast; the one that was last evaluated is the one that is sent next."""
         if self._broadcast is None or self._broadcast[0] != stage:
-            self._broadcast = (stage, self._servers[stage].broadcast())
+            self._broadcast = (stage, Broadcast(self._servers[stage].broadcast()))
+            if stage == "method" and not self._steps:
+                self._steps.append(len(self._broadcast[1].full))
         return self._broadcast[1]
 
+    def _advance(self, stage: Stage) -> None:
+        """Replace the broadcast by that of the state after the round."""
+        server = self._servers[stage]
+        update = server.update()
+        following = Broadcast(server.broadcast(), update, self._current_broadcast(stage).name)
+        self._broadcast = (stage, following)
+        if stage == "method":
+            self._steps.append(len(following.full if update is None else update))
+
+    def _downlinks(self, index: int, cohort: np.ndarray, broadcast: Broadcast) -> dict[int, int]:
+        """Bytes that each client of a cohort gets: all updates since its last round, or the whole state if shorter."""
+        if index == 0:
+            return dict.fromkeys(cohort.tolist(), len(broadcast.full))
+        if not self._last_received:  # also after a restart
+            for earlier in range(1, index):
+                self._last_received.update(dict.fromkeys(self.cohort(earlier).tolist(), earlier))
+        sizes = {
+            client: min(len(broadcast.full), sum(self._steps[self._last_received.get(client, 0) : index]))
+            for client in cohort.tolist()
+        }
+        self._last_received.update(dict.fromkeys(sizes, index))
+        return sizes
+
     def _evaluate(self, stage: Stage, index: int) -> dict[str, float]:
-        self._broadcast = None
         scores = self._executor.evaluate(stage, index, self._chunks, self._current_broadcast(stage))
         columns: dict[str, float] = {}
         for name in scores[0]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numba
 import numpy as np
@@ -18,7 +18,7 @@ from fedsim.config import Config
 from fedsim.data import load_dataset, make_partition
 from fedsim.errors import ResourceError
 from fedsim.methods import HEADS, METHODS
-from fedsim.methods.base import ClientTask, Upload
+from fedsim.methods.base import Broadcast, ClientTask, Upload
 from fedsim.models import build_model
 from fedsim.prefix import PrefixFeatures
 
@@ -97,6 +97,7 @@ class Shard:
             "test": PrefixFeatures(config, self._model, dataset.test.images),
         }
         self._prepared: Prepared | None = None
+        self._received: tuple[bytes, Any] | None = None  # the last broadcast's name and state
 
     def prepare(self) -> Prepared:
         """Compute the prefix features that this node lacks, once."""
@@ -117,13 +118,13 @@ class Shard:
         stage: Stage,
         round_index: int,
         clients: Sequence[int],
-        broadcast: bytes,
+        broadcast: Broadcast,
         memories: Mapping[int, np.ndarray],
     ) -> Iterator[ClientResult]:
         """Train clients from a broadcast and from what some of them remember, one after the other."""
         self.prepare()
         method = self._methods[stage]
-        state = method.receive(broadcast)
+        state = self._receive(stage, broadcast)
         for client in clients:
             rows = self._partition.indices(client)
             features, labels = self._samples("train", rows)
@@ -132,13 +133,13 @@ class Shard:
 
     @torch.no_grad()
     def evaluate(
-        self, stage: Stage, round_index: int, chunks: Sequence[int], broadcast: bytes
+        self, stage: Stage, round_index: int, chunks: Sequence[int], broadcast: Broadcast
     ) -> list[dict[str, Score]]:
         """Score the models of a broadcast on pieces of the test split, each of :data:`EVALUATION_CHUNK` samples."""
         self.prepare()
         method = self._methods[stage]
         scores: list[dict[str, Score]] = [{} for _ in chunks]
-        for name, prepare in method.evaluations(method.receive(broadcast), round_index).items():
+        for name, prepare in method.evaluations(self._receive(stage, broadcast), round_index).items():
             forward = prepare()
             for chunk, row in zip(chunks, scores, strict=True):
                 features, labels = self._samples("test", evaluation_chunk(len(self._labels["test"]), chunk))
@@ -146,6 +147,19 @@ class Shard:
                 correct = int((logits.argmax(1) == labels).sum())
                 row[name] = Score(len(labels), correct, float(F.cross_entropy(logits, labels, reduction="sum")))
         return scores
+
+    def _receive(self, stage: Stage, broadcast: Broadcast) -> Any:
+        """The state of a broadcast, decoded once; by its update where the state before it is here."""
+        method = self._methods[stage]
+        name, state = self._received or (None, None)
+        if name != broadcast.name:
+            self._received = None  # an update that fails may leave it half changed
+            if broadcast.update is not None and name == broadcast.base:
+                state = method.receive_update(broadcast.update, state)
+            else:
+                state = method.receive(broadcast.full)
+            self._received = (broadcast.name, state)
+        return state
 
     def _samples(self, split: Literal["train", "test"], rows: np.ndarray) -> tuple[Tensor, Tensor]:
         labels = torch.from_numpy(self._labels[split][rows]).to(self._model.device)

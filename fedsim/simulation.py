@@ -11,7 +11,7 @@ import results
 from fedsim.checkpoint import load_checkpoint, save_checkpoint
 from fedsim.config import Config
 from fedsim.executors import Executor
-from fedsim.federation import MEMORY_PREFIX, Federation
+from fedsim.federation import VARYING, Federation
 from fedsim.provenance import describe_machine, git_commit
 
 
@@ -32,7 +32,7 @@ class Simulation:
         self._store = results.RunStore(output, config.run_id)
         self._store.lock()
         self._federation = Federation(config, executor)
-        state = load_checkpoint(self._store, self._federation.state(), MEMORY_PREFIX)
+        state = load_checkpoint(self._store, self._federation.state(), VARYING)
         if state is not None:
             self._federation.restore(state)
         self._next_stored = self._federation.next_round

@@ -17,6 +17,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from fedsim.config import Config
 from fedsim.errors import ResourceError, WorkerLostError
 from fedsim.executors import Executor
+from fedsim.methods.base import Broadcast
 from fedsim.shard import ClientResult, Prepared, Score, Shard, Stage, set_threads
 
 _POLL_SECONDS = 0.5  # how soon an interrupt is noticed
@@ -40,13 +41,13 @@ class Worker:
         yield self._shard.prepare()
 
     def train(
-        self, stage: Stage, round_index: int, clients: list[int], broadcast: bytes, memories: dict[int, np.ndarray]
+        self, stage: Stage, round_index: int, clients: list[int], broadcast: Broadcast, memories: dict[int, np.ndarray]
     ) -> Iterator[ClientResult]:
         """Stream results of clients as they finish, in the order of ``clients``."""
         yield from self._shard.train(stage, round_index, clients, broadcast, memories)
 
     def evaluate(
-        self, stage: Stage, round_index: int, parts: list[list[int]], broadcast: bytes
+        self, stage: Stage, round_index: int, parts: list[list[int]], broadcast: Broadcast
     ) -> Iterator[list[dict[str, Score]]]:
         """Stream scores of parts of the test split, each a list of pieces."""
         for part in parts:
@@ -86,7 +87,7 @@ class RayExecutor(Executor):
         ]
         self._start_seconds = config.cluster.start_seconds
         self._starting = [worker.alive.remote() for worker in self.workers]
-        self._published: tuple[bytes, Any] | None = None
+        self._published: tuple[Broadcast, Any] | None = None
         self._interrupted = interrupted or threading.Event()
 
     def prepare(self) -> Prepared:
@@ -108,7 +109,7 @@ class RayExecutor(Executor):
         stage: Stage,
         round_index: int,
         cohort: Sequence[int],
-        broadcast: bytes,
+        broadcast: Broadcast,
         memories: Mapping[int, np.ndarray],
     ) -> Iterator[ClientResult]:
         reference = self._publish(broadcast)
@@ -123,7 +124,7 @@ class RayExecutor(Executor):
         for _, result, attempt in self._collect(owed, submit, f"a client of round {round_index}"):
             yield replace(result, attempt=attempt)
 
-    def evaluate(self, stage: Stage, round_index: int, chunks: int, broadcast: bytes) -> list[dict[str, Score]]:
+    def evaluate(self, stage: Stage, round_index: int, chunks: int, broadcast: Broadcast) -> list[dict[str, Score]]:
         reference = self._publish(broadcast)
         parts = [list(range(chunks))[index :: len(self.workers)] for index in range(len(self.workers))]
         owed = [[index] if part else [] for index, part in enumerate(parts)]
@@ -211,7 +212,7 @@ class RayExecutor(Executor):
                 return ready
         raise Interrupted("interrupted in the middle of a round")
 
-    def _publish(self, broadcast: bytes) -> Any:
+    def _publish(self, broadcast: Broadcast) -> Any:
         """A reference to a broadcast; the one that was evaluated last is the one that is trained from next."""
         if self._published is None or self._published[0] is not broadcast:
             self._published = (broadcast, ray.put(broadcast))

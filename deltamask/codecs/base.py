@@ -60,6 +60,13 @@ class Codec(ABC):
         """:meth:`decode` of what :meth:`encode_given` wrote with the same probabilities and key."""
         return self.decode(data, theta_d.size)
 
+    def bits_given(self, indices: np.ndarray, theta_d: np.ndarray, key: int) -> np.ndarray:
+        """About how many bits :meth:`encode_given` spends on each of the indices, float64 of shape ``(n,)``, above 0.
+
+        By default the same for all; only ratios matter.
+        """
+        return np.ones(indices.size)
+
 
 def check_indices(indices: np.ndarray, dimension: int) -> None:
     """Raise ValueError unless ``indices`` are strictly ascending uint64 below ``dimension``."""

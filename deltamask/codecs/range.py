@@ -25,13 +25,13 @@ from deltamask.bitcoder import (
     write_words,
 )
 from deltamask.codecs.base import Codec, check_indices
+from deltamask.logits import THETA_BUCKETS, log2_32, logit_32, theta_bucket
 from deltamask.payload import PayloadError
 from deltamask.sampling import bits_at
 
-_THETA_BUCKETS = 24
 _DISTANCE_BINS = 48  # half of them for each side of theta
-_CONTEXTS = _THETA_BUCKETS * _DISTANCE_BINS
-_MODELS = _CONTEXTS + _DISTANCE_BINS + 2 * _THETA_BUCKETS
+_CONTEXTS = THETA_BUCKETS * _DISTANCE_BINS
+_MODELS = _CONTEXTS + _DISTANCE_BINS + 2 * THETA_BUCKETS
 _LOG_UNIT = 256  # of the logits that are mixed
 _LIMIT = 24 * _LOG_UNIT  # chances lie within 2^-24 .. 1 - 2^-24
 _COLD = ONE >> 12  # below this chance, and when it is well known, mixing cannot pay
@@ -81,6 +81,14 @@ class Range(Codec):
     def decode_given(self, data: bytes | memoryview, theta_d: np.ndarray, key: int) -> np.ndarray:
         return _read(data, theta_d, key)
 
+    def bits_given(self, indices: np.ndarray, theta_d: np.ndarray, key: int) -> np.ndarray:
+        """By how often each context flips among ``indices`` themselves: those that are sent are likely alike."""
+        contexts, seen = _contexts_of(indices, theta_d, np.uint64(key))
+        chances = (np.bincount(contexts, minlength=_CONTEXTS) + 0.5) / (seen + 1.0)
+        # A flip costs -log2 p, and sending none there would have cost -log2 (1 - p).
+        costs = np.log2((1 - np.minimum(chances, 0.5)) / chances)
+        return np.maximum(costs, 1.0)[contexts]
+
 
 def _entropy_bits(size: int, dimension: int) -> float:
     """Length of an ideal code that knows the size of the set alone."""
@@ -107,24 +115,11 @@ def _read(data: bytes | memoryview, theta_d: np.ndarray, key: int) -> np.ndarray
 
 
 @numba.njit(inline="always")
-def _log2(x: np.int64) -> np.int64:
-    """Binary logarithm of 1 .. 2^32 in units of 1/32, linear between powers of two: the head of its float64 pattern."""
-    return (np.float64(x).view(np.int64) >> 47) - (1023 << 5)
-
-
-@numba.njit(inline="always")
-def _logit(x):  # type: ignore[no-untyped-def]
-    """Logit to base 2 of x / 2^32, in units of 1/32; x is moved into 1 .. 2^32 - 1."""
-    x = min(max(x, 1), (1 << 32) - 1)
-    return _log2(x) - _log2((1 << 32) - x)
-
-
-@numba.njit(inline="always")
 def _bin(distance: np.int64) -> np.int64:
     """Bin of a distance of at least 0: exact to 3, then four bins an octave, ``_DISTANCE_BINS / 2`` in all."""
     if distance < 4:
         return distance
-    e = _log2(distance) >> 5
+    e = log2_32(distance) >> 5
     return min(4 * (e - 1) + ((distance >> (e - 2)) & 3), _DISTANCE_BINS // 2 - 1)
 
 
@@ -132,14 +127,28 @@ def _bin(distance: np.int64) -> np.int64:
 def _context(theta_d, key, i):  # type: ignore[no-untyped-def]
     if theta_d.size == 0:
         return 0
-    threshold = np.int64(theta_d[i] * np.float32(4294967296.0))
+    threshold = np.int64(theta_d[i] * np.float32(1 << 32))
     u = np.int64(bits_at(key, np.uint64(i)))
-    logit_theta = _logit(threshold)
-    bucket = min(max((logit_theta >> 4) + _THETA_BUCKETS // 2, 0), _THETA_BUCKETS - 1)
-    distance = _logit(u) - logit_theta
+    logit_theta = logit_32(threshold)
+    bucket = theta_bucket(logit_theta)
+    distance = logit_32(u) - logit_theta
     half = _DISTANCE_BINS // 2
     side = half + _bin(distance) if u >= threshold else half - 1 - _bin(-distance)
     return bucket * _DISTANCE_BINS + side
+
+
+@numba.njit(cache=True)
+def _contexts_of(indices, theta_d, key):  # type: ignore[no-untyped-def]
+    """Contexts of some indices, and how often each context occurs among all."""
+    contexts, seen = np.empty(indices.size, np.int64), np.zeros(_CONTEXTS, np.int64)
+    following = 0
+    for i in range(theta_d.size):
+        context = _context(theta_d, key, i)
+        seen[context] += 1
+        if following < indices.size and indices[following] == i:
+            contexts[following] = context
+            following += 1
+    return contexts, seen
 
 
 @numba.njit(inline="always")

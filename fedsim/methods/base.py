@@ -13,11 +13,32 @@ import torch
 from torch import Tensor
 
 from deltamask import stream_key
+from deltamask.payload import HEADER_BYTES
 from fedsim.config import Config, MethodConfig
 from fedsim.models import TaskModel
 
 #: Maps prefix features of shape (b, ...) to logits of shape (b, classes).
 Forward = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Broadcast:
+    """The state that a round starts from, as messages: a client gets what is shorter for it.
+
+    Attributes:
+        full: the message for clients that know nothing.
+        update: the message for clients that have the state before; None where the method has none.
+        base: what :attr:`name` was of the state before.
+    """
+
+    full: bytes
+    update: bytes | None = None
+    base: bytes | None = None
+
+    @property
+    def name(self) -> bytes:
+        """Identifies the state: the head of its frame, which holds a checksum."""
+        return self.full[:HEADER_BYTES]
 
 
 @dataclass(frozen=True)
@@ -98,11 +119,19 @@ class MethodClient(ABC):
 
     @abstractmethod
     def receive(self, broadcast: bytes) -> Any:
-        """Decode a broadcast, once for all clients of a worker.
+        """Decode the full message of a broadcast, once for all clients of a worker.
 
         Raises:
             PayloadError: the bytes are not a broadcast of this method.
         """
+
+    def receive_update(self, update: bytes, state: Any) -> Any:
+        """Decode the update of a broadcast by the state before it, which is not used again.
+
+        Raises:
+            PayloadError: the bytes are not an update of this method.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no updates")
 
     @abstractmethod
     def train(self, state: Any, task: ClientTask) -> Upload:
@@ -129,7 +158,11 @@ class MethodServer(ABC):
 
     @abstractmethod
     def broadcast(self) -> bytes:
-        """The state as the bytes that each client of the next round receives."""
+        """The whole state as bytes, for a client of the next round that knows nothing."""
+
+    def update(self) -> bytes | None:
+        """What the last finished round changed, as bytes for a client that has the state before; None: send it all."""
+        return None
 
     @abstractmethod
     def absorb(self, round_index: int, client: int, samples: int, payload: bytes) -> Absorbed:

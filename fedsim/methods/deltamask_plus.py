@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from deltamask.delta import Selection
 from fedsim.methods.deltamask import DeltaMask, DeltaMaskConfig
 
 
@@ -14,9 +15,17 @@ class DeltaMaskPlusConfig(DeltaMaskConfig):
     """Parameters of :class:`DeltaMaskPlus`: those of DeltaMask with other defaults."""
 
     name: str = "deltamask-plus"
-    kappa: float = Field(0.5, gt=0, le=1, description="share of the changed mask bits to send, by relative entropy")
+    kappa: float = Field(0.3, gt=0, le=1, description="share of the changed mask bits to send, by selection")
+    selection: Selection = Field(
+        "gain-per-bit",
+        description="which to send: by relative entropy for each bit that the codec spends, kl or random",
+    )
     aggregation: Literal["posterior", "coupled-difference"] = Field(
         "coupled-difference", description="theta moved by the mean mask difference, or the paper's Beta posterior"
+    )
+    server_momentum: float = Field(0.9, ge=0, lt=1, description="momentum of coupled differences at the server")
+    weighting: Literal["uniform", "samples"] = Field(
+        "samples", description="weights of the clients in coupled differences; the posterior counts all alike"
     )
     codec: str = Field("range", description="how the indices are written; see `fedsim list`")
 

@@ -8,10 +8,10 @@ from pydantic import Field
 import deltamask as dm
 from fedsim.methods.base import ClientTask, Method
 from fedsim.methods.mask import (
-    MaskBroadcast,
     MaskClient,
     MaskConfig,
     MaskServer,
+    MaskState,
     Message,
     Received,
     pack_mask,
@@ -29,7 +29,7 @@ class FedPMConfig(MaskConfig):
 
 
 class _Client(MaskClient):
-    def encode(self, theta_k_d: np.ndarray, state: MaskBroadcast, task: ClientTask) -> Message:
+    def encode(self, theta_k_d: np.ndarray, state: MaskState, task: ClientTask) -> Message:
         # Unlike DeltaMask's, this randomness is the client's own: the whole mask is sent.
         mask_d = dm.bernoulli_mask(theta_k_d, dm.stream_key(self.config.seed, "mask", task.round, task.client))
         return Message(pack_mask(mask_d, _CODEC))

@@ -35,6 +35,16 @@ class MaskConfig(MethodConfig):
         None, ge=1, description="rounds between returns to the prior; 1 / participation when not given"
     )
 
+    def probabilities(self, dimension: int, participation: float) -> dm.GlobalProbabilities:
+        """What keeps the global probabilities, at its start: the Beta posterior, unless a subclass knows better."""
+        return dm.BetaPosterior(
+            dimension,
+            theta_init=self.theta_init,
+            prior=self.prior,
+            clip=self.clip,
+            reset_every=self.reset_every or round(1 / participation),
+        )
+
     @model_validator(mode="after")
     def _reachable_start(self) -> MaskConfig:
         if not self.clip <= self.theta_init <= 1 - self.clip:
@@ -43,11 +53,16 @@ class MaskConfig(MethodConfig):
 
 
 @dataclass(frozen=True)
-class MaskBroadcast:
-    """A received state: the global probabilities, float32 of shape ``(d,)``, and the head."""
+class MaskState:
+    """A received state: the global probabilities and the head."""
 
-    theta_d: np.ndarray
+    probabilities: dm.GlobalProbabilities
     head: dict[str, np.ndarray]
+
+    @property
+    def theta_d(self) -> np.ndarray:
+        """The probabilities theta, float32 of shape ``(d,)``."""
+        return self.probabilities.theta_d
 
 
 @dataclass(frozen=True)
@@ -96,17 +111,24 @@ class MaskClient(MethodClient):
         self._net = dm.MaskedModule(model.network, model.masked_names).to(model.device)
 
     @abstractmethod
-    def encode(self, theta_k_d: np.ndarray, state: MaskBroadcast, task: ClientTask) -> Message:
+    def encode(self, theta_k_d: np.ndarray, state: MaskState, task: ClientTask) -> Message:
         """The upload from a client's probabilities after training, float32 of shape ``(d,)``."""
 
-    def receive(self, broadcast: bytes) -> MaskBroadcast:
-        tensors = unpack_tensors(broadcast, {"theta": (self.model.dimension,), **head_shapes(self.model)})
-        theta_d = tensors.pop("theta")
-        if not (theta_d.min() > 0 and theta_d.max() < 1):
-            raise dm.PayloadError("theta: expected values strictly between 0 and 1, found others")
-        return MaskBroadcast(theta_d, tensors)
+    def penalty(self, state: MaskState) -> Callable[[], torch.Tensor] | None:
+        """What is added to the loss of a client that trains from this state; None: nothing."""
+        return None
 
-    def train(self, state: MaskBroadcast, task: ClientTask) -> Upload:
+    def receive(self, broadcast: bytes) -> MaskState:
+        probabilities, head = initial_probabilities(self.config, self.model), head_shapes(self.model)
+        size = len(pack_tensors(self.model.head_state()))
+        dm.unpack_state(broadcast[:-size], probabilities)
+        return MaskState(probabilities, unpack_tensors(broadcast[-size:], head))
+
+    def receive_update(self, update: bytes, state: MaskState) -> MaskState:
+        state.probabilities.apply(dm.unpack_sums(update, state.probabilities))
+        return state
+
+    def train(self, state: MaskState, task: ClientTask) -> Upload:
         started = time.perf_counter()
         self.model.load_head(state.head)
         net = self._net
@@ -118,7 +140,8 @@ class MaskClient(MethodClient):
             return output
 
         optimizer = make_optimizer(self.config.train, [net.scores_d])
-        train_loss = train_steps(optimizer, task.batches(self.config, self.config.train.epochs), logits)
+        batches = task.batches(self.config, self.config.train.epochs)
+        train_loss = train_steps(optimizer, batches, logits, self.penalty(state))
         theta_k_d = net.theta().cpu().numpy()
         trained = time.perf_counter()
         sent = self.encode(theta_k_d, state, task)
@@ -132,7 +155,7 @@ class MaskClient(MethodClient):
             sent_size=sent.sent_size,
         )
 
-    def evaluations(self, state: MaskBroadcast, round_index: int) -> dict[str, Callable[[], Forward]]:
+    def evaluations(self, state: MaskState, round_index: int) -> dict[str, Callable[[], Forward]]:
         theta_d = torch.from_numpy(state.theta_d).to(self.model.device)
         key = dm.stream_key(self.config.seed, "evaluation", round_index)
         multipliers: dict[str, Callable[[], torch.Tensor]] = {
@@ -149,28 +172,24 @@ class MaskClient(MethodClient):
         return {name: lambda m=multiplier: prepare(m) for name, multiplier in multipliers.items()}  # type: ignore[misc]
 
 
+def initial_probabilities(config: Config, model: TaskModel) -> dm.GlobalProbabilities:
+    """The global probabilities before the first round, which both sides derive from the configuration."""
+    params = config.method
+    assert isinstance(params, MaskConfig)
+    probabilities = params.probabilities(model.dimension, config.participation)
+    if params.scores_init == "normal":
+        rng = np.random.Generator(np.random.Philox(key=dm.stream_key(config.seed, "scores")))
+        probabilities.start((1 / (1 + np.exp(-rng.standard_normal(model.dimension)))).astype(np.float32))
+    return probabilities
+
+
 class MaskServer(MethodServer):
     """Keeps the global probabilities; a subclass says what a message tells of a client's mask."""
 
     def __init__(self, config: Config, model: TaskModel) -> None:
         super().__init__(config, model)
-        params = config.method
-        assert isinstance(params, MaskConfig)
-        self._posterior = self.aggregate(params)
-        if params.scores_init == "normal":
-            rng = np.random.Generator(np.random.Philox(key=dm.stream_key(config.seed, "scores")))
-            theta_d = 1 / (1 + np.exp(-rng.standard_normal(model.dimension)))
-            self._posterior.theta_d = np.clip(theta_d, params.clip, 1 - params.clip).astype(np.float32)
-
-    def aggregate(self, params: MaskConfig) -> dm.GlobalProbabilities:
-        """What keeps the global probabilities: the Beta posterior, unless a subclass knows better."""
-        return dm.BetaPosterior(
-            self.model.dimension,
-            theta_init=params.theta_init,
-            prior=params.prior,
-            clip=params.clip,
-            reset_every=params.reset_every or round(1 / self.config.participation),
-        )
+        self._probabilities = initial_probabilities(config, model)
+        self._update: bytes | None = None
 
     @abstractmethod
     def decode(self, round_index: int, client: int, data: bytes) -> Received:
@@ -180,25 +199,34 @@ class MaskServer(MethodServer):
             PayloadError: the bytes are not an upload of this method.
         """
 
+    def weight(self, samples: int) -> int:
+        """What a client of so many training samples counts for."""
+        return 1
+
     def broadcast(self) -> bytes:
-        # A client may never have been sampled before, so each broadcast holds the frozen head too.
-        return pack_tensors({"theta": self._posterior.theta_d, **self.model.head_state()})
+        state = dm.pack_state(self._probabilities, initial_probabilities(self.config, self.model))
+        return state + pack_tensors(self.model.head_state())
+
+    def update(self) -> bytes | None:
+        return self._update
 
     def absorb(self, round_index: int, client: int, samples: int, payload: bytes) -> Absorbed:
         started = time.perf_counter()
         received = self.decode(round_index, client, payload)
         decode_seconds = time.perf_counter() - started
-        self._posterior.observe(received.mask_d, received.reference_d)
+        self._probabilities.observe(received.mask_d, received.reference_d, self.weight(samples))
         return Absorbed(decode_seconds, flips=received.flips)
 
     def finish_round(self) -> None:
-        self._posterior.step()
+        self._update = dm.pack_sums(self._probabilities, self._probabilities.round_sums)
+        self._probabilities.step()
 
     def state(self) -> dict[str, np.ndarray]:
-        return self._posterior.state()
+        return self._probabilities.state()
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        self._posterior.restore(dict(state))
+        self._probabilities.restore(dict(state))
+        self._update = None
 
     def metrics(self) -> dict[str, float]:
-        return {"bound_share": self._posterior.bound_share()}
+        return {"bound_share": self._probabilities.bound_share()}

@@ -41,19 +41,21 @@ def train_steps(
     optimizer: torch.optim.Optimizer,
     batches: Iterable[tuple[Tensor, Tensor]],
     logits: Callable[[Tensor, int], Tensor],
+    penalty: Callable[[], Tensor] | None = None,
 ) -> float:
-    """One step of cross-entropy a batch; the mean loss, nats.
+    """One step of cross-entropy a batch; the mean cross-entropy, nats.
 
     Args:
         optimizer: of the parameters that are trained.
         batches: (inputs, labels).
         logits: the model's output of shape ``(b, classes)`` from a batch's inputs and the number of the step.
+        penalty: added to the loss, nats.
     """
     losses = []
     for step, (x, y) in enumerate(batches):
         loss = F.cross_entropy(logits(x, step), y)
         optimizer.zero_grad()
-        loss.backward()
+        (loss if penalty is None else loss + penalty()).backward()
         optimizer.step()
         losses.append(loss.detach())
     return float(torch.stack(losses).mean())  # waits for the device, so that a time taken after it covers the work

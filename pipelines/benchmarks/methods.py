@@ -1,6 +1,7 @@
 """Every method of the comparison on one problem: accuracy, spread over seeds, real bytes in both directions, seconds.
 
     python -m pipelines.benchmarks.methods --data FOLDER --output results/benchmarks/methods
+    python -m pipelines.benchmarks.methods --rows ablation --data FOLDER --output results/benchmarks/ablation
 
 The embedded backbone on a folder with CIFAR-10 in the Hugging Face Parquet layout (without ``--data``, on the embedded
 digits): ten clients, nearly IID (Dirichlet 10) and with few labels each (Dirichlet 0.1). Runs are spread over
@@ -29,23 +30,33 @@ from results import figures
 
 ALPHAS = (10.0, 0.1)
 
+_PLUS = "method.name=deltamask-plus"
+
 #: Overrides of each row of the table. Tried: dense 1e-3, 3e-3 and 1e-2; masks 0.1 and 0.3; normalised SGD 0.03 to 0.3.
 METHODS: dict[str, list[str]] = {
     "linear-probe": ["method.name=linear-probe"],
     "fedavg": ["method.name=fedavg", "train.lr=3e-3"],
+    "fedavg, momentum": ["method.name=fedavg", "method.server_momentum=0.9", "train.lr=1e-3"],
     "fedmask": ["method.name=fedmask"],
     "fedpm": ["method.name=fedpm", "train.lr=0.3"],
     "deltamask": ["method.name=deltamask"],
     "deltamask, lr 0.3": ["method.name=deltamask", "train.lr=0.3"],
     "deltamask, range": ["method.name=deltamask", "method.codec=range"],
-    "deltamask-plus": ["method.name=deltamask-plus"],
-    "deltamask-plus, lr 0.1": ["method.name=deltamask-plus", "train.lr=0.1", "method.kappa=1"],
+    "deltamask-plus": [_PLUS],
+    "deltamask-plus, theta 0.99": [_PLUS, "method.theta_init=0.99", "method.kappa=0.5"],
+    "deltamask-plus, lr 0.1": [_PLUS, "train.lr=0.1", "method.kappa=1"],
     "qsgd": ["method.name=qsgd", "train.lr=3e-3"],
     "drive": ["method.name=drive", "train.lr=3e-3"],
     "eden, 4 bits": ["method.name=eden", "method.compressor.rate=4", "train.lr=3e-3"],
     "eden, 1 bit": ["method.name=eden", "train.lr=3e-3"],
     "eden, 0.09 bits": ["method.name=eden", "method.compressor.rate=0.09", "train.lr=3e-3"],
     "eden, 0.01 bits": ["method.name=eden", "method.compressor.rate=0.01", "train.lr=3e-3"],
+    "eden, 0.01 bits, momentum": [
+        "method.name=eden",
+        "method.compressor.rate=0.01",
+        "method.server_momentum=0.9",
+        "train.lr=1e-3",
+    ],
     "deepreduce": ["method.name=deepreduce", "train.lr=3e-3"],
     "fedavg, top-k": [
         "method.name=fedavg",
@@ -58,6 +69,31 @@ METHODS: dict[str, list[str]] = {
     "lora, eden 1 bit": ["method.name=lora", "method.compressor.name=eden", "train.lr=1e-2"],
     "bitfit": ["method.name=bitfit", "train.lr=1e-2"],
 }
+#: One thing of ``deltamask-plus`` changed at a time; the kappas of other selections spend about the same bytes.
+ABLATION: dict[str, list[str]] = {
+    "deltamask-plus": [_PLUS],
+    "without momentum": [_PLUS, "method.server_momentum=0"],
+    "without weights of clients": [_PLUS, "method.weighting=uniform"],
+    "without both": [_PLUS, "method.server_momentum=0", "method.weighting=uniform"],
+    "posterior, without both": [
+        _PLUS,
+        "method.aggregation=posterior",
+        "method.server_momentum=0",
+        "method.weighting=uniform",
+    ],
+    "Adam, lr 0.1": [_PLUS, "train.optimizer=adam", "train.lr=0.1"],
+    "selection by KL": [_PLUS, "method.selection=kl", "method.kappa=0.265"],
+    "random selection": [_PLUS, "method.selection=random", "method.kappa=0.19"],
+    "kappa 1": [_PLUS, "method.kappa=1"],
+    "fuse8+png": [_PLUS, "method.codec=fuse8+png"],
+    "flip penalty 1e-5": [_PLUS, "method.flip_penalty=1e-5"],
+    "flip penalty 1e-4": [_PLUS, "method.flip_penalty=1e-4"],
+    "common uniforms": [_PLUS, "method.reference=common"],
+    "independent uniforms": [_PLUS, "method.reference=independent"],
+    "deltamask, common uniforms": ["method.name=deltamask", "method.reference=common"],
+    "deltamask, independent uniforms": ["method.name=deltamask", "method.reference=independent"],
+}
+ROWS = {"methods": METHODS, "ablation": ABLATION}
 _SECONDS = ["train_seconds", "encode_seconds", "decode_seconds"]
 _KEPT = ["run_id", "alpha", "seed", "rounds", "clients", "masked_parameters", "linear_probe_accuracy", "final_accuracy"]
 _PROVENANCE = ["config", "version", "git_commit", "machine"]
@@ -69,7 +105,7 @@ def _jobs(arguments: argparse.Namespace) -> Iterator[tuple[str, fedsim.Config]]:
         data = {"name": "parquet", "path": str(arguments.data), "train_samples": 3000, "test_samples": 1000}
     for seed in range(arguments.seeds):
         for alpha in ALPHAS:
-            for label, overrides in METHODS.items():
+            for label, overrides in ROWS[arguments.rows].items():
                 tree = {
                     "seed": seed,
                     "rounds": 1 if label == "linear-probe" else arguments.rounds,
@@ -92,6 +128,7 @@ def _measure(label: str, config: fedsim.Config) -> dict[str, Any]:
         # The mean of the last three rounds: single rounds are noisy under skewed clients.
         "accuracy": rounds["accuracy"].tail(3).mean(),
         "best_accuracy": rounds["accuracy"].max(),
+        "bound_share": rounds["bound_share"].iloc[-1],
         "uplink_bpp": run.uplink_bpp,
         "uplink_bytes": rounds["uplink_bytes"].sum() / client_rounds,
         "downlink_bytes": rounds["downlink_bytes"].sum() / client_rounds,
@@ -100,7 +137,7 @@ def _measure(label: str, config: fedsim.Config) -> dict[str, Any]:
 
 
 def measure(arguments: argparse.Namespace) -> pd.DataFrame:
-    """One row a run, in the order of seeds, partitions and :data:`METHODS`."""
+    """One row a run, in the order of seeds, partitions and :data:`ROWS`."""
     jobs = list(_jobs(arguments))
     with ProcessPoolExecutor(arguments.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         futures = [pool.submit(_measure, label, config) for label, config in jobs]
@@ -114,10 +151,14 @@ def measure(arguments: argparse.Namespace) -> pd.DataFrame:
 def table(frame: pd.DataFrame) -> str:
     """Markdown: a row a method, accuracies as mean and standard deviation over seeds, in points."""
     shown = {f"accuracy, Dir({alpha:g})": _spread(frame[frame["alpha"] == alpha]) for alpha in sorted(ALPHAS)[::-1]}
-    means = frame.groupby("label", sort=False)[["uplink_bpp", "uplink_bytes", "downlink_bytes", *_SECONDS]].mean()
+    means = frame.groupby("label", sort=False)[
+        ["uplink_bpp", "uplink_bytes", "downlink_bytes", "bound_share", *_SECONDS]
+    ].mean()
     shown["uplink bpp"] = means["uplink_bpp"].map("{:.4f}".format)
     for name in ("uplink", "downlink"):
         shown[f"{name} kB"] = (means[f"{name}_bytes"] / 1000).map("{:,.1f}".format)
+    shown["total kB"] = ((means["uplink_bytes"] + means["downlink_bytes"]) / 1000).map("{:,.1f}".format)
+    shown["theta at bounds"] = means["bound_share"].map(lambda share: "" if pd.isna(share) else f"{share:.2f}")
     for name in _SECONDS:
         shown[name.replace("_seconds", " s")] = means[name].map("{:.3f}".format)
     columns = pd.DataFrame(shown)
@@ -161,23 +202,25 @@ def picture(frame: pd.DataFrame) -> Figure:
 
 
 def main() -> None:
-    """Measure, print and store: ``methods.parquet``, ``table.md`` and ``accuracy.png``."""
+    """Measure, print and store: ``ROWS.parquet``, ``table.md`` and ``accuracy.png``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", choices=ROWS, default="methods", help="which comparison (default: %(default)s)")
     parser.add_argument("--data", type=Path, help="folder with train.parquet and test.parquet; digits without it")
     parser.add_argument("--rounds", type=int, default=10, help="training rounds (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, ... (default: %(default)s)")
     parser.add_argument("--processes", type=int, default=2, help="runs at once (default: %(default)s)")
     parser.add_argument("--runs", default="runs/benchmarks/methods-runs", help="folder of the single runs")
-    parser.add_argument("--output", type=Path, default=Path("runs/benchmarks/methods"), help="folder to write")
+    parser.add_argument("--output", type=Path, help="folder to write (default: runs/benchmarks/ROWS)")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of every run")
     arguments = parser.parse_args()
+    output = arguments.output or Path("runs/benchmarks") / arguments.rows
     frame = measure(arguments)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    frame.to_parquet(arguments.output / "methods.parquet", index=False)
-    (arguments.output / "table.md").write_text(table(frame))
-    figures.save(picture(frame), arguments.output / "accuracy.png")
-    Console(width=160).print(table(frame), markup=False)
-    print(f"results   {arguments.output}")
+    output.mkdir(parents=True, exist_ok=True)
+    frame.to_parquet(output / f"{arguments.rows}.parquet", index=False)
+    (output / "table.md").write_text(table(frame))
+    figures.save(picture(frame), output / "accuracy.png")
+    Console(width=180).print(table(frame), markup=False)
+    print(f"results   {output}")
 
 
 if __name__ == "__main__":

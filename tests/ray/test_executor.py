@@ -8,6 +8,7 @@ from fedsim.data import load_dataset, make_partition
 from fedsim.executors import SerialExecutor
 from fedsim.federation import Federation
 from fedsim.methods import METHODS
+from fedsim.methods.base import Broadcast
 from fedsim.workers import RayExecutor
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -112,9 +113,9 @@ def test_errors_of_clients_arrive_as_they_were_raised(small_config):
     config = small_config()
     executor = ray_executor(config, 1)
     with pytest.raises(ValueError, match="frame"):
-        list(executor.train("method", 1, [0], b"not a broadcast", {}))
+        list(executor.train("method", 1, [0], Broadcast(b"not a broadcast"), {}))
     with pytest.raises(ValueError, match="frame"):
-        executor.evaluate("method", 1, 1, b"not a broadcast")
+        executor.evaluate("method", 1, 1, Broadcast(b"not a broadcast"))
     executor.close()
 
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyfusefilter._xorfilter import ffi, lib
 
-from deltamask import PayloadError, bernoulli_mask, codecs, flipped
+from deltamask import PayloadError, bernoulli_mask, codecs, flipped, logits
 from deltamask.codecs import png
 from deltamask.codecs import range as range_codec
 from deltamask.codecs.filters import FilterCodec
@@ -248,12 +248,12 @@ def ideal_bits(indices, theta, key):
     for i, flip in enumerate(flips):
         bucket, distance = divmod(range_codec._context.py_func(theta, np.uint64(key), i), 48)
         models = [(bucket, distance), distance, (bucket, distance >= 24, "side")]
-        logits = np.array([np.log2(c / (1 - c)) for c in (chances.get(model, 1 / 64) for model in models)])
-        cold = logits[0] < -12 and counts.get(models[0], 0) >= 100
-        p = 1 / (1 + 2.0 ** -(logits[0] if cold else weights @ logits))
+        z = np.array([np.log2(c / (1 - c)) for c in (chances.get(model, 1 / 64) for model in models)])
+        cold = z[0] < -12 and counts.get(models[0], 0) >= 100
+        p = 1 / (1 + 2.0 ** -(z[0] if cold else weights @ z))
         total -= np.log2(p if flip else 1 - p)
         if not cold:
-            weights += (flip - p) * logits * 256 * 2**24 / 2**25 / 2**16
+            weights += (flip - p) * z * 256 * 2**24 / 2**25 / 2**16
         for model in models[:1] if cold else models:
             count, chance = counts.get(model, 0), chances.get(model, 1 / 64)
             chances[model], counts[model] = chance + (flip - chance) / (count + 2), min(count + 1, 4095)
@@ -276,8 +276,8 @@ def test_range_coding_at_the_size_of_five_vit_b_blocks():
 
 def test_integer_logarithms_follow_the_real_ones():
     for x in (1, 2, 3, 1000, 2**31 + 12345, 2**32 - 1, 2**32):
-        assert range_codec._log2.py_func(np.int64(x)) / 32 == pytest.approx(np.log2(x), abs=0.09 + 1 / 32)
-    assert range_codec._logit.py_func(2**31) == 0
+        assert logits.log2_32.py_func(np.int64(x)) / 32 == pytest.approx(np.log2(x), abs=0.09 + 1 / 32)
+    assert logits.logit_32.py_func(2**31) == 0
     for chance in (1, 77, 2**18, 2**23, 2**24 - 1):
         stretched = range_codec._stretch.py_func(np.int64(chance))
         assert stretched / 256 == pytest.approx(np.log2(chance / (2**24 - chance)), abs=0.02)

@@ -10,7 +10,7 @@ def one_round(rate: float, clients: int = 200, corrected: bool = True):
     """theta before, the clients' mean theta, and theta after a round whose messages have false flips at ``rate``."""
     rng = np.random.default_rng(0)
     server = CoupledDifference(20_000, theta_init=0.5, false_positive_rate=rate if corrected else 0.0)
-    server.theta_d = rng.uniform(0.1, 0.9, 20_000).astype(np.float32)
+    server.start(rng.uniform(0.1, 0.9, 20_000).astype(np.float32))
     before = server.theta_d.copy()
     theta_k = np.clip(before + rng.normal(0, 0.03, before.size), 0.02, 0.98).astype(np.float32)
     for client in range(clients):
@@ -46,7 +46,7 @@ def test_theta_stays_within_its_bounds_and_survives_a_restart():
     server.step()
     assert np.array_equal(server.theta_d, np.full(4, 0.02, np.float32))
     assert server.bound_share() == 1
-    other = CoupledDifference(4)
+    other = CoupledDifference(4, clip=0.02)
     other.restore({name: array.copy() for name, array in server.state().items()})
     assert np.array_equal(other.theta_d, server.theta_d)
     server.step()  # a round without clients changes nothing

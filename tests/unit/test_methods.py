@@ -15,6 +15,7 @@ from fedsim.config import TrainConfig
 from fedsim.executors import SerialExecutor
 from fedsim.federation import Federation
 from fedsim.methods import HEADS, METHODS
+from fedsim.methods.base import Broadcast
 from fedsim.methods.mask import unpack_mask
 from fedsim.methods.training import make_optimizer
 
@@ -78,7 +79,11 @@ def test_recorded_bytes_are_the_bytes_sent(config):
     for outcome in outcomes:
         index = outcome.round["round"]
         uploads = [executor.uploads[index, row["client"]] for row in outcome.clients]
-        downlink = len(executor.broadcasts[index]) * len(uploads)
+        broadcast = executor.broadcasts[index]
+        # Every client takes part in every round, so after the first one it has the state before.
+        sizes = [len(broadcast.full), *([len(broadcast.update)] if broadcast.update else [])]
+        assert [row["downlink_bytes"] for row in outcome.clients] == [min(sizes)] * len(uploads)
+        downlink = sum(row["downlink_bytes"] for row in outcome.clients)
         bits = [8 * len(upload) for upload in uploads]
         assert [row["payload_bytes"] for row in outcome.clients] == [len(upload) for upload in uploads]
         assert [row["uplink_bpp"] for row in outcome.clients] == [b / federation.dimension for b in bits]
@@ -131,14 +136,28 @@ def test_a_client_with_one_sample_and_skewed_clients_work(small_config, override
 
 def test_corrupt_uploads_and_broadcasts_raise_the_typed_error(config):
     executor, federation, _ = run_once(config)
-    upload, broadcast = bytearray(executor.uploads[1, 0]), bytearray(executor.broadcasts[1])
+    upload, broadcast = bytearray(executor.uploads[1, 0]), bytearray(executor.broadcasts[1].full)
     upload[-1] ^= 1
     broadcast[len(broadcast) // 2] ^= 1
     server = federation._servers["method"]
     with pytest.raises(PayloadError, match="checksum"):
         server.absorb(1, 0, 10, bytes(upload))
+    client = executor._shard._methods["method"]
     with pytest.raises(PayloadError, match="checksum"):
-        executor._shard._methods["method"].receive(bytes(broadcast))
+        client.receive(bytes(broadcast))
+    if executor.broadcasts[2].update is not None:
+        update = bytearray(executor.broadcasts[2].update)
+        update[-1] ^= 1
+        with pytest.raises(PayloadError, match="checksum"):
+            client.receive_update(bytes(update), client.receive(executor.broadcasts[1].full))
+
+
+def test_whoever_has_only_the_whole_state_has_what_updates_lead_to(config):
+    executor, federation, _ = run_once(config)
+    full = Broadcast(federation._servers["method"].broadcast())
+    assert full.name == federation._broadcast[1].name
+    scores = [other.evaluate("method", 2, 1, full) for other in (executor, SerialExecutor(config))]
+    assert scores[0] == scores[1]
 
 
 # Heads
@@ -194,7 +213,7 @@ def test_deltamask_counts_flips_as_the_codec_makes_them(small_config):
 
 def test_deltamask_resets_its_posterior_by_participation(small_config):
     _, federation, _ = run(small_config("participation=0.5", "data.clients=4", "rounds=3"))
-    posterior = federation._servers["method"]._posterior
+    posterior = federation._servers["method"]._probabilities
     assert posterior.reset_every == 2
     assert posterior.trials == 2  # the third round of two clients, after the reset of the second
 
@@ -210,12 +229,65 @@ def test_deltamask_head_is_frozen_after_its_round(small_config):
     assert all(array.any() for array in head.values())
 
 
-def test_deltamask_refuses_a_broadcast_with_impossible_probabilities(small_config):
-    executor, federation, _ = run(small_config("rounds=1"))
-    server = federation._servers["method"]
-    server._posterior.theta_d[0] = 1.0
-    with pytest.raises(PayloadError, match="strictly between 0 and 1"):
-        executor._shard._methods["method"].receive(server.broadcast())
+MASKS = {
+    "posterior": ["method.name=deltamask", "method.reset_every=2"],
+    "random start": ["method.name=deltamask", "method.scores_init=normal"],
+    "coupled": ["method.name=deltamask-plus", "method.server_momentum=0", "method.weighting=uniform"],
+    "momentum": ["method.name=deltamask-plus"],
+    "inexact": ["method.name=deltamask-plus", "method.codec=fuse8+png"],
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_updates_of_masks_are_far_smaller_than_theta_and_lead_to_it(name, small_config):
+    executor, federation, _ = run(small_config(*MASKS[name], "rounds=3", "data.clients=3"))
+    client = executor._shard._methods["method"]
+    state = client.receive(executor.broadcasts[1].full)
+    for index in (2, 3):
+        state = client.receive_update(executor.broadcasts[index].update, state)
+        assert np.array_equal(state.theta_d, client.receive(executor.broadcasts[index].full).theta_d)
+        # At most 3 bits a parameter, of 32.
+        assert len(executor.broadcasts[index].update) < 3 / 8 * federation.dimension
+    assert len(executor.broadcasts[1].full) < 10_000  # the head: theta is known at the start
+
+
+def test_who_missed_rounds_gets_all_updates_since_or_the_whole_state(small_config):
+    config = small_config("method.name=deltamask-plus", "rounds=6", "data.clients=6", "participation=0.5")
+    executor, federation, outcomes = run(config)
+    steps, last = federation._steps, {}
+    assert steps[0] == len(executor.broadcasts[1].full)
+    assert steps[1:6] == [len(executor.broadcasts[index].update) for index in range(2, 7)]
+    for index, outcome in enumerate(outcomes[1:], start=1):
+        for row in outcome.clients:
+            missed = sum(steps[last.get(row["client"], 0) : index])
+            assert row["downlink_bytes"] == min(missed, len(executor.broadcasts[index].full))
+            last[row["client"]] = index
+    assert len({row["downlink_bytes"] for outcome in outcomes[3:] for row in outcome.clients}) > 3
+
+
+@pytest.mark.parametrize("mode", ["common", "independent"])
+def test_other_uniforms_cost_what_they_should(mode, small_config):
+    def sizes(*overrides):
+        return run(small_config("rounds=2", "data.clients=3", "method.codec=range", *overrides))[2][2].round
+
+    usual, other = sizes(), sizes(f"method.reference={mode}")
+    if mode == "common":  # the masks of all clients differ from one reference, so theta is polarised at once
+        assert other["bound_share"] > usual["bound_share"] + 0.02
+    else:  # two draws differ wherever theta is not near 0 or 1
+        assert other["uplink_bytes"] > 3 * usual["uplink_bytes"]
+
+
+def test_a_penalty_on_flips_saves_flips(small_config):
+    flips = [
+        run(small_config("rounds=1", "method.name=deltamask-plus", f"method.flip_penalty={penalty}"))[2][1]
+        for penalty in (0, 1e-4)
+    ]
+    assert sum(row["delta_size"] for row in flips[1].clients) < 0.9 * sum(row["delta_size"] for row in flips[0].clients)
+
+
+def test_parameters_that_the_aggregation_ignores_are_refused(small_config):
+    with pytest.raises(ConfigError, match=r"server_momentum: found 0\.9, allowed: 0\.0, with aggregation 'posterior'"):
+        small_config("method.server_momentum=0.9")
 
 
 def test_deltamask_with_an_exact_codec_has_no_false_flips(small_config):
@@ -255,12 +327,12 @@ def test_fedpm_sends_masks_at_their_empirical_entropy_and_averages_them(small_co
         assert 8 * len(executor.uploads[1, client]) / mask.size == pytest.approx(entropy, rel=0.02)
         assert 0.85 < share < 0.99
     expected = np.clip(np.mean(masks, axis=0), 0.01, 0.99).astype(np.float32)
-    assert np.array_equal(federation.state()["method.theta_d"], expected)
+    assert np.array_equal(federation._servers["method"]._probabilities.theta_d, expected)
 
 
 def test_fedpm_may_start_from_normal_scores(small_config):
     config = small_config("method.name=fedpm", "method.scores_init=normal")
-    theta = Federation(config, SerialExecutor(config)).state()["method.theta_d"]
+    theta = Federation(config, SerialExecutor(config))._servers["method"]._probabilities.theta_d
     assert np.log(theta / (1 - theta)).std() == pytest.approx(1, abs=0.02)
     assert theta.mean() == pytest.approx(0.5, abs=0.01)
 
@@ -325,7 +397,7 @@ def test_error_feedback_keeps_what_was_not_sent_for_the_clients_next_round(small
     compressor = make_compressor(executor._shard._config.method.compressor)
     for client in range(2):
         sent = compressor.decode(executor.uploads[2, client], federation.dimension, 0)
-        memory = state[f"memory.{client}"]
+        memory = state[f"varying.memory.{client}"]
         assert not memory[sent != 0].any()
         assert np.count_nonzero(memory) > 0.9 * federation.dimension
 

@@ -103,3 +103,28 @@ def test_other_codecs_and_dimensions_are_refused():
             deltamask.encode(np.full_like(THETA_G, value), THETA_G, key=7)
     with pytest.raises(ValueError, match="codec"):
         deltamask.encode(THETA_K, THETA_G, key=7, codec="zip")
+
+
+def test_selection_by_gain_per_bit_spends_fewer_bytes_on_nearly_the_same_gain():
+    rng = np.random.default_rng(0)
+    theta_g = rng.choice(np.array([0.1, 0.6, 0.95], np.float32), 300_000)
+    scores = np.log(theta_g / (1 - theta_g)) + rng.normal(0, 0.5, theta_g.size) * rng.random(theta_g.size)
+    theta_k = (1 / (1 + np.exp(-scores))).astype(np.float32)
+    kl = deltamask.bernoulli_kl(theta_k, theta_g)
+    sizes, gains, counts = {}, {}, set()
+    for selection in ("kl", "gain-per-bit", "random"):
+        update = deltamask.encode(theta_k, theta_g, key=3, kappa=0.4, codec="range", selection=selection)
+        decoded = deltamask.decode(update.payload, theta_g, key=3, codec="range")
+        sizes[selection], gains[selection] = len(update.payload), kl[decoded.flips].sum()
+        counts.add(update.sent_size)
+    assert len(counts) == 1
+    assert sizes["gain-per-bit"] < 0.97 * sizes["kl"]
+    assert gains["kl"] > gains["gain-per-bit"] > 0.9 * gains["kl"] > 1.5 * gains["random"]
+
+
+def test_a_mask_with_uniforms_of_its_own_differs_wherever_theta_is_not_sure():
+    update = deltamask.encode(THETA_G, THETA_G, key=7, mask_key=8)
+    assert update.delta_size == pytest.approx(2 * 0.95 * 0.05 * THETA_G.size, rel=0.1)
+    decoded = deltamask.decode(update.payload, THETA_G, key=7)
+    own = deltamask.bernoulli_mask(THETA_G, 8)
+    assert np.mean(decoded.mask_d != own) < 0.01  # but for false flips
