@@ -74,7 +74,6 @@ ABLATION: dict[str, list[str]] = {
     "deltamask-plus": [_PLUS],
     "without momentum": [_PLUS, "method.server_momentum=0"],
     "without weights of clients": [_PLUS, "method.weighting=uniform"],
-    "without both": [_PLUS, "method.server_momentum=0", "method.weighting=uniform"],
     "posterior, without both": [
         _PLUS,
         "method.aggregation=posterior",
@@ -86,10 +85,7 @@ ABLATION: dict[str, list[str]] = {
     "random selection": [_PLUS, "method.selection=random", "method.kappa=0.19"],
     "kappa 1": [_PLUS, "method.kappa=1"],
     "fuse8+png": [_PLUS, "method.codec=fuse8+png"],
-    "flip penalty 1e-5": [_PLUS, "method.flip_penalty=1e-5"],
     "flip penalty 1e-4": [_PLUS, "method.flip_penalty=1e-4"],
-    "common uniforms": [_PLUS, "method.reference=common"],
-    "independent uniforms": [_PLUS, "method.reference=independent"],
     "deltamask, common uniforms": ["method.name=deltamask", "method.reference=common"],
     "deltamask, independent uniforms": ["method.name=deltamask", "method.reference=independent"],
 }

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import fedsim
-from deltamask import PayloadError, stream_key
+from deltamask import PayloadError, codecs, stream_key
 from deltamask.payload import HEADER_BYTES
 from fedsim import ConfigError
 from fedsim.compression import make_compressor
@@ -18,6 +18,7 @@ from fedsim.methods import HEADS, METHODS
 from fedsim.methods.base import Broadcast
 from fedsim.methods.mask import unpack_mask
 from fedsim.methods.training import make_optimizer
+from pipelines.benchmarks.flips import of_real_rounds
 
 TIMES = ("_seconds", "prefix_images")  # whoever comes first computes the prefix
 
@@ -450,3 +451,9 @@ def test_bitfit_trains_the_biases_of_the_masked_blocks(small_config):
     net = METHODS.get("bitfit").vectorise(config, SerialExecutor(config)._shard._model)
     # in_proj, out_proj, linear1, linear2 and two norms
     assert net.weights_d.numel() == 384 + 128 + 512 + 128 + 128 + 128
+
+
+def test_flips_of_real_rounds_are_those_that_are_sent():
+    flips = of_real_rounds("deltamask", {"name": "tiny-vit"}, rounds=1, samples=64, seed=0)
+    body = codecs.get("range").encode_given(flips.indices, flips.theta_d, flips.key)
+    assert 8 * len(body) < 0.4 * 8 * len(codecs.get("fuse8+png").encode(flips.indices, flips.theta_d.size))

@@ -1,0 +1,97 @@
+"""Flips of real training rounds, kept for the benchmark of the codecs."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+import fedsim
+from deltamask import codecs, payload, stream_key
+from fedsim.executors import SerialExecutor
+from fedsim.federation import Federation
+from fedsim.methods.base import ClientTask
+from fedsim.methods.deltamask import DeltaMask
+from fedsim.methods.deltamask_plus import DeltaMaskPlus
+from fedsim.methods.mask import MaskState, Message
+
+
+@dataclass(frozen=True)
+class Flips:
+    """The flips that a client sends, with what it shares with the server.
+
+    Attributes:
+        indices: ascending uint64 of shape ``(n,)``.
+        theta_d: the broadcast probabilities, float32 of shape ``(d,)``.
+        key: stream of the uniforms of the reference mask.
+    """
+
+    indices: np.ndarray
+    theta_d: np.ndarray
+    key: int
+
+
+#: What the last round's first client sent; the methods below fill it.
+_kept: dict[str, Flips] = {}
+
+
+def _keeping(client: Any) -> Any:
+    class Keeping(client):  # type: ignore[misc]
+        def encode(self, theta_k_d: np.ndarray, state: MaskState, task: ClientTask) -> Message:
+            message: Message = super().encode(theta_k_d, state, task)
+            if task.client == 0 and task.round == self.config.rounds:
+                key = stream_key(self.config.seed, "reference", task.round, task.client)
+                coder = codecs.get("range")
+                body = payload.unpack(message.payload, coder.id, state.theta_d.size)
+                _kept["last"] = Flips(coder.decode_given(body, state.theta_d, key), state.theta_d.copy(), key)
+            return message
+
+    return Keeping
+
+
+class KeepingDeltaMask(DeltaMask):
+    """DeltaMask that keeps the flips of its last round."""
+
+    Client: ClassVar = _keeping(DeltaMask.Client)
+
+
+class KeepingDeltaMaskPlus(DeltaMaskPlus):
+    """DeltaMaskPlus that keeps the flips of its last round."""
+
+    Client: ClassVar = _keeping(DeltaMaskPlus.Client)
+
+
+#: Settings of real rounds: the paper's and the recommended ones, with an exact codec so that no false flip is kept.
+ROUNDS = {
+    "deltamask": ["method.name=pipelines.benchmarks.flips:KeepingDeltaMask", "method.codec=range"],
+    "deltamask-plus": ["method.name=pipelines.benchmarks.flips:KeepingDeltaMaskPlus"],
+}
+
+
+def of_real_rounds(method: str, model: dict[str, Any], rounds: int, samples: int, seed: int) -> Flips:
+    """What client 0 of four sends in the last of some rounds on the embedded digits.
+
+    Args:
+        method: a key of :data:`ROUNDS`.
+        model: the ``model`` group of the configuration.
+        rounds: training rounds.
+        samples: training samples of all clients.
+        seed: of the experiment.
+    """
+    data = {"clients": 4, "train_samples": samples, "test_samples": 10}
+    with tempfile.TemporaryDirectory() as folder:
+        tree = {
+            "seed": seed,
+            "rounds": rounds,
+            "data": data,
+            "model": model,
+            "train": {"batch_size": 16},
+            "cluster": {"executor": "serial", "cpus_per_worker": 2, "feature_store": folder},
+        }
+        config = fedsim.load_config(tree, ROUNDS[method])
+        federation = Federation(config, SerialExecutor(config))
+        while not federation.done:
+            federation.run_round()
+    return _kept.pop("last")
