@@ -6,11 +6,13 @@
 (0.1, 'deltamask')
 
 ``fedsim.run(config)`` runs it and tells where the results are; ``fedsim.resume(path)`` goes on with a stopped one.
+``fedsim.sweep("sweep.yaml")`` runs many.
 """
 
 from fedsim.config import Config, load_config
 from fedsim.errors import CheckpointError, ConfigError, FedsimError, ResourceError, WorkerLostError
 from fedsim.runner import Progress, RunResult, resume, run
+from fedsim.sweeps import sweep
 
 __all__ = [
     "CheckpointError",
@@ -24,4 +26,5 @@ __all__ = [
     "load_config",
     "resume",
     "run",
+    "sweep",
 ]

@@ -1,4 +1,4 @@
-"""The command line: ``fedsim run | resume | report | partition | list``."""
+"""The command line: ``fedsim run | resume | sweep | report | partition | list``."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from fedsim import runner
 from fedsim.config import Config, MethodConfig, load_config
 from fedsim.display import LiveProgress, summary
 from fedsim.errors import ConfigError, FedsimError
+from fedsim.sweeps import sweep as run_sweep
 
 app = typer.Typer(
     help="Simulation of communication-efficient federated fine-tuning on Ray.",
@@ -58,6 +59,38 @@ def resume(path: Annotated[str, typer.Argument(help="Folder of a run, such as ru
     with _errors(), LiveProgress(_console) as live:
         result = runner.resume(path, progress=live.callbacks)
     _show(result)
+
+
+@app.command()
+def sweep(
+    file: Annotated[str, typer.Argument(metavar="SWEEP.yaml", help="A base configuration and the space around it.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Of the base, or of the sweep, such as search.trials=50."),
+    ] = None,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Shrink it to minutes: embedded data and backbone, one round, one seed.")
+    ] = False,
+) -> None:
+    """Run many experiments, or what is not yet finished of them: grids, and searches by Optuna.
+
+    Example: fedsim sweep pipelines/sweep.yaml output=s3://bucket/runs concurrent=64
+    """
+    with _errors():
+        from fedsim.sweeps.display import LiveSweep
+
+        with LiveSweep(_console) as live:
+            result = run_sweep(file, overrides or (), smoke=smoke, watcher=live)
+    done = len(result.run_ids) - result.failed - result.stopped
+    _console.print(
+        f"runs      {done} finished ({result.reused} of them before), {result.stopped} stopped early, "
+        f"{result.failed} failed",
+        f"results   {result.path}",
+        sep="\n",
+        soft_wrap=True,
+    )
+    if result.failed:
+        raise SystemExit(1)
 
 
 @app.command("list")

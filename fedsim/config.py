@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -244,23 +244,37 @@ def load_config(
     if source is None or isinstance(source, Mapping):
         tree: Any = copy.deepcopy(dict(source or {}))
     else:
-        tree = _read_yaml(Path(source))
+        tree = read_yaml(Path(source))
     for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not all(key.split(".")):
-            raise ConfigError(f"override: found {override!r}, allowed: key=value with a dotted key")
-        try:
-            _assign(tree, key.split("."), yaml.safe_load(text))
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{key}: found {text!r}, allowed: a YAML value ({error})") from error
+        apply_override(tree, override)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        lines = [line for item in error.errors() for line in _explain(item, Config)]
-        raise ConfigError("\n".join(lines)) from None
+        raise ConfigError(explain_errors(error, Config)) from None
 
 
-def _read_yaml(path: Path) -> Any:
+def explain_errors(error: ValidationError, group: type[Group]) -> str:
+    """A line for each error: field, what was found, what is allowed."""
+    return "\n".join(line for item in error.errors() for line in _explain(item, group))
+
+
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Change a nested mapping by ``"key=value"``, with a dotted key and a YAML value.
+
+    Raises:
+        ConfigError: it is not of that form, or the key leads through a value.
+    """
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"override: found {override!r}, allowed: key=value with a dotted key")
+    try:
+        assign(tree, key, yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{key}: found {text!r}, allowed: a YAML value ({error})") from error
+
+
+def read_yaml(path: Path) -> Any:
+    """The nested mapping of a YAML file. Raises ConfigError where there is none."""
     try:
         tree = yaml.safe_load(path.read_text())
     except OSError as error:
@@ -272,7 +286,9 @@ def _read_yaml(path: Path) -> Any:
     return tree or {}
 
 
-def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
+def assign(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key of a nested mapping. Raises ConfigError where the key leads through a value."""
+    keys = key.split(".")
     *parents, last = keys
     for depth, parent in enumerate(parents):
         child = tree.setdefault(parent, {})
@@ -318,13 +334,20 @@ class _GroupError(ValueError):
         self.group, self.errors = group, errors
 
 
+def _group_of(annotation: Any) -> Any:
+    """The group that a field holds, perhaps optionally or in a mapping."""
+    inner = [argument for argument in get_args(annotation) if argument not in (str, type(None))]
+    return _group_of(inner[0]) if inner else annotation
+
+
 def _explain(item: Any, group: type[BaseModel], prefix: tuple[str, ...] = ()) -> list[str]:
     """A validation error as lines of: field, what was found, what is allowed."""
     path = tuple(str(part) for part in item["loc"])
     field = ".".join(prefix + path) or "config"
     if item["type"] == "extra_forbidden":
         for key in path[:-1]:
-            group = group.model_fields[key].annotation  # type: ignore[assignment]
+            if key in group.model_fields:  # else it is a key of a mapping to groups
+                group = _group_of(group.model_fields[key].annotation)
         known = list(group.model_fields)
         allowed = ", ".join(".".join((*prefix, *path[:-1], key)) for key in known)
         return [f"{field}: unknown key{suggestion(path[-1], known)} (allowed: {allowed})"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 #: Values of ``runs.status``.
-STATUSES = ("running", "finished", "interrupted", "failed")
+STATUSES = ("running", "finished", "interrupted", "stopped", "failed")
 
 _TIME = pa.timestamp("us", tz="UTC")
 _TEXT, _INT, _REAL = pa.string(), pa.int64(), pa.float64()
@@ -18,7 +18,7 @@ def _table(**columns: tuple[pa.DataType, str]) -> pa.Schema:
 #: One row a run.
 RUNS = _table(
     run_id=(_TEXT, "name of the run, derived from its resolved configuration"),
-    status=(_TEXT, "one of: " + ", ".join(STATUSES)),
+    status=(_TEXT, "one of: " + ", ".join(STATUSES) + "; stopped: early, by a sweep"),
     method=(_TEXT, "federated method"),
     dataset=(_TEXT, "dataset"),
     backbone=(_TEXT, "frozen backbone"),

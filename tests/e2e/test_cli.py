@@ -122,3 +122,49 @@ def test_sigterm_ends_a_run_like_ctrl_c(terminal, tmp_path):
     run.signal(signal.SIGTERM)
     assert run.wait() == 130
     assert results.load(tmp_path / "runs").runs["status"].tolist() == ["interrupted"]
+
+
+SWEEP = """
+base:
+  rounds: 2
+  data: {clients: 2, partition: dirichlet, train_samples: 64, test_samples: 40}
+  model: {masked_blocks: 1, head_epochs: 1}
+  cluster: {executor: serial}
+space:
+  method.name: {grid: [deltamask, deltamask-plus]}
+  data.alpha: {grid: [10, 0.1]}
+  seed: {grid: [0, 1]}
+  train.lr: {loguniform: [0.03, 0.3]}
+  method.kappa: {uniform: [0.2, 1.0]}
+search: {trials: 2, batch: 1, objectives: {final_accuracy: max, uplink_bytes: min}}
+"""
+
+
+def test_a_sweep_that_is_killed_goes_on_to_the_rows_of_an_undisturbed_one(terminal, cli, tmp_path):
+    (tmp_path / "sweep.yaml").write_text(SWEEP)
+    before = ray_processes()
+    killed = terminal("sweep", "sweep.yaml")
+    killed.read_until(b"8/16")
+    os.kill(killed.process.pid, signal.SIGKILL)
+    killed.wait()
+    stored = results.load(tmp_path / "runs").runs
+    assert 8 <= (stored["status"] == "finished").sum() < 16
+
+    shown = cli("sweep", "sweep.yaml").stdout
+    assert "16 finished" in shown
+    assert "0 failed" in shown
+    cli("sweep", "sweep.yaml", "output=undisturbed")
+    loaded, undisturbed = results.load(tmp_path / "runs"), results.load(tmp_path / "undisturbed")
+    assert set(loaded.runs["status"]) == {"finished"}
+    assert len(loaded.runs) == 16
+    assert loaded.rounds[["run_id", *SAME]].equals(undisturbed.rounds[["run_id", *SAME]])
+    assert loaded.clients[["run_id", "round", "client", "payload_bytes"]].equals(
+        undisturbed.clients[["run_id", "round", "client", "payload_bytes"]]
+    )
+    assert f"({16} of them before)" in cli("sweep", "sweep.yaml").stdout
+    assert not wait_for_exit(ray_processes() - before, 90)
+
+
+def test_errors_of_a_sweep_are_one_message(cli, tmp_path):
+    (tmp_path / "sweep.yaml").write_text("space: {data.alfa: {grid: [1]}}")
+    assert "did you mean 'alpha'?" in cli("sweep", "sweep.yaml", code=2).stderr

@@ -1,0 +1,184 @@
+"""A sweep as typed, validated data: a base configuration and the space around it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from fedsim.config import Group, apply_override, explain_errors, read_yaml
+from fedsim.errors import ConfigError
+from results.schema import ROUNDS, RUNS
+
+_KINDS = ("grid", "choice", "uniform", "loguniform", "integer")
+
+
+class Dimension(Group):
+    """The values of one configuration key; exactly one of the kinds."""
+
+    grid: list[Any] | None = Field(None, min_length=1, description="every value is run, with all of all other grids")
+    choice: list[Any] | None = Field(None, min_length=1, description="searched: one of these values")
+    uniform: tuple[float, float] | None = Field(None, description="searched: a number from low to high")
+    loguniform: tuple[float, float] | None = Field(None, description="searched: the same, evenly in its logarithm")
+    integer: tuple[int, int] | None = Field(None, alias="int", description="searched: a whole number from low to high")
+    when: dict[str, Any] = Field(
+        default_factory=dict, description="only where other keys have these values (one, or any of a list)"
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Dimension:
+        found = [kind for kind in _KINDS if getattr(self, kind) is not None]
+        if len(found) != 1:
+            raise ValueError(
+                f"found {' and '.join(found) or 'none'}, allowed: one of grid, choice, uniform, loguniform, int"
+            )
+        return self
+
+    @field_validator("uniform", "loguniform", "integer")
+    @classmethod
+    def _ascending(cls, value: Any) -> Any:
+        if value is not None and not value[0] < value[1]:
+            raise ValueError(f"found {list(value)}, allowed: [low, high] with low below high")
+        return value
+
+    @field_validator("loguniform")
+    @classmethod
+    def _positive(cls, value: Any) -> Any:
+        if value is not None and value[0] <= 0:
+            raise ValueError(f"found {list(value)}, allowed: numbers above 0")
+        return value
+
+    def values(self) -> list[Any]:
+        """The values of a grid or a choice, the bounds of a range."""
+        return [value for kind in _KINDS for value in getattr(self, kind) or ()]
+
+
+class SearchConfig(Group):
+    """How keys that are not grids are searched, by Optuna, at each point of the grid."""
+
+    trials: int = Field(20, ge=1, le=1_000_000, description="runs at each point of the grid")
+    batch: int = Field(
+        4, ge=1, le=10_000, description="runs suggested at once from all before; so results do not depend on timing"
+    )
+    sampler: Literal["tpe", "nsga2", "random"] = Field(
+        "tpe", description="tree-structured Parzen estimator, NSGA-II for several objectives, or random"
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of the sampler")
+    objectives: dict[str, Literal["max", "min"]] = Field(
+        {"final_accuracy": "max"}, description="columns of the runs table, to rise or to fall"
+    )
+
+    @field_validator("objectives")
+    @classmethod
+    def _known_columns(cls, value: dict[str, str]) -> dict[str, str]:
+        if not value:
+            raise ValueError("found none, allowed: at least one column")
+        return _known(value, RUNS.names)
+
+
+class EarlyStopping(Group):
+    """Asynchronous successive halving (ASHA): runs that do not keep up are stopped. Which ones depends on timing."""
+
+    column: str = Field("accuracy", description="column of the rounds table")
+    mode: Literal["max", "min"] = Field("max", description="whether more or less is better")
+    grace_rounds: int = Field(5, ge=1, le=1_000_000, description="rounds that every run gets")
+    reduction_factor: float = Field(3.0, gt=1, le=100, description="of so many runs, one goes on at each rung")
+
+    @field_validator("column")
+    @classmethod
+    def _known_column(cls, value: str) -> str:
+        _known({value: ""}, ROUNDS.names)
+        return value
+
+
+def _known(columns: dict[str, str], allowed: list[str]) -> dict[str, str]:
+    for column in columns:
+        if column not in allowed:
+            raise ValueError(f"found {column!r}, allowed: one of {', '.join(allowed)}")
+    return columns
+
+
+class SweepConfig(Group):
+    """A whole sweep."""
+
+    base: dict[str, Any] = Field(default_factory=dict, description="the configuration of all runs")
+    space: dict[str, Dimension] = Field(default_factory=dict, description="dotted keys and their values")
+    search: SearchConfig = Field(default_factory=SearchConfig)
+    early_stopping: EarlyStopping | None = Field(None, description="stop runs that do not keep up")
+    concurrent: int | None = Field(None, ge=1, le=1_000_000, description="runs at once; as many as fit if not given")
+    retries: int = Field(2, ge=0, le=100, description="times a failed run is started again before it counts as failed")
+
+    @field_validator("space")
+    @classmethod
+    def _conditions_come_first(cls, space: dict[str, Dimension]) -> dict[str, Dimension]:
+        before: dict[str, Dimension] = {}
+        for key, dimension in space.items():
+            if key == "output" or key.split(".")[0] == "cluster":
+                raise ValueError(f"{key}: found a key that does not change results, allowed: any other")
+            for other in dimension.when:
+                if other in space and other not in before:
+                    raise ValueError(f"{key}.when: found {other!r}, allowed: a key above it")
+                if dimension.grid is not None and other in before and before[other].grid is None:
+                    raise ValueError(f"{key}.when: found the searched {other!r}, allowed: no searched key for a grid")
+            before[key] = dimension
+        return space
+
+
+def load_sweep(
+    source: str | os.PathLike[str] | Mapping[str, Any], overrides: Iterable[str] = (), *, smoke: bool = False
+) -> SweepConfig:
+    """A validated sweep from a YAML file or a mapping.
+
+    Args:
+        source: path of a YAML file, or a nested mapping.
+        overrides: ``"key=value"``; keys of the sweep such as ``search.trials``, all others of ``base``.
+        smoke: shrink it, see :func:`shrunk`.
+
+    Raises:
+        ConfigError: a file that is missing or not YAML, an unknown key or an invalid value.
+    """
+    tree: Any = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source))
+    for override in overrides:
+        root = override.partition("=")[0].split(".")[0]
+        apply_override(tree, override if root in SweepConfig.model_fields else f"base.{override}")
+    try:
+        sweep = SweepConfig.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(explain_errors(error, SweepConfig)) from None
+    return shrunk(sweep) if smoke else sweep
+
+
+#: What :func:`shrunk` sets in the base configuration.
+SMOKE: dict[str, Any] = {
+    "rounds": 1,
+    "data": {"name": "digits", "clients": 5, "train_samples": 100, "test_samples": 50},
+    "model": {"name": "tiny-vit", "masked_blocks": 1, "head_epochs": 1},
+    "cluster": {"executor": "serial"},
+}
+
+
+def shrunk(sweep: SweepConfig) -> SweepConfig:
+    """The same sweep in minutes on two cores, to see that it works: embedded data and backbone, one round, one seed.
+
+    Grids over datasets, backbones and seeds have one value; all other grids stay, ranges are searched once.
+    """
+    base = {key: dict(value) if isinstance(value, Mapping) else value for key, value in sweep.base.items()}
+    for key, value in SMOKE.items():
+        if isinstance(value, dict):
+            # Of these groups, what stays is what the smoke run is about, not where data and weights are.
+            kept = {k: v for k, v in base.get(key, {}).items() if k in ("partition", "alpha", "head", "feature_dtype")}
+            base[key] = kept | value
+        else:
+            base[key] = value
+    single: dict[str, Any] = {"data.name": "digits", "model.name": "tiny-vit", "seed": 0, "rounds": 1}
+    left_out = ("data.path", "data.clients", "model.checkpoint", "model.masked_blocks")
+    space = {
+        key: dimension.model_copy(update={"grid": [single[key]]}) if key in single and dimension.grid else dimension
+        for key, dimension in sweep.space.items()
+        if key not in left_out
+    }
+    search = sweep.search.model_copy(update={"trials": 1})
+    return sweep.model_copy(update={"base": base, "space": space, "search": search, "early_stopping": None})

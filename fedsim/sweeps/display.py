@@ -1,0 +1,105 @@
+"""What a user sees of a sweep in the terminal: a live panel, or a line for each run that ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from fedsim.sweeps.ledger import Watcher
+from fedsim.sweeps.plan import Job
+
+_SHOWN = 8
+
+
+class LiveSweep(Watcher):
+    """Runs done, running and failed, the best so far, throughput and time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._total, self._started = 0, time.monotonic()
+        self._counts = dict.fromkeys(("finished", "stopped", "failed", "reused"), 0)
+        self._running: dict[str, tuple[Job, Mapping[str, Any]]] = {}
+        self._best: tuple[Mapping[str, Any], Job] | None = None
+        self._client_rounds = 0
+        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=2, transient=True)
+
+    def __enter__(self) -> LiveSweep:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def begin(self, total: int, output: str) -> None:
+        self._total = total
+        self._console.print(f"sweep     {total} runs in {output}", soft_wrap=True)
+
+    def started(self, job: Job) -> None:
+        self._running[job.config.run_id] = job, {}
+
+    def round(self, job: Job, row: Mapping[str, Any]) -> None:
+        self._running[job.config.run_id] = job, row
+        self._client_rounds += row["participants"]
+
+    def ended(self, job: Job, row: Mapping[str, Any], *, reused: bool) -> None:
+        self._running.pop(job.config.run_id, None)
+        status = "reused" if reused else row["status"]
+        self._counts[status] += 1
+        accuracy = row.get("final_accuracy")
+        if accuracy is not None and (self._best is None or accuracy > self._best[0]["final_accuracy"]):
+            self._best = row, job
+        if not reused:
+            number = sum(self._counts.values())
+            what = f"failed: {row['error']}" if status == "failed" else f"{status}  {_numbers(row, 'final_accuracy')}"
+            line = f"{number}/{self._total}  {_values(job) or row['run_id']}  {what}"
+            self._console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+    def _render(self) -> RenderableType:
+        ended, seconds = sum(self._counts.values()), time.monotonic() - self._started
+        computed = ended - self._counts["reused"]
+        counts = ", ".join(f"{count} {status}" for status, count in self._counts.items() if count)
+        totals = Table(box=None, pad_edge=False, show_header=False)
+        totals.add_row("runs", f"{ended}/{self._total} ended ({counts or 'none'}), {len(self._running)} running")
+        totals.add_row("", ProgressBar(total=max(self._total, 1), completed=ended, width=50))
+        if self._best is not None:
+            row, job = self._best
+            totals.add_row("best", f"{_numbers(row, 'final_accuracy')}  {_values(job)}")
+        totals.add_row("speed", f"{self._client_rounds / max(seconds, 1e-9):.1f} client-rounds a second")
+        if computed:
+            totals.add_row("left", f"about {_duration(seconds / computed * (self._total - ended))}")
+        running = Table(box=None, pad_edge=False, show_header=False)
+        for job, row in list(self._running.values())[:_SHOWN]:
+            place = f"round {row['round']}/{job.config.rounds}" if row else "starting"
+            running.add_row("  " + place, _numbers(row, "accuracy") if row else "", _values(job))
+        return Group(totals, running)
+
+
+def _values(job: Job) -> str:
+    return ", ".join(
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in job.values.items()
+    )
+
+
+def _numbers(row: Mapping[str, Any], accuracy: str) -> str:
+    parts = []
+    if row.get(accuracy) is not None:
+        parts.append(f"accuracy {row[accuracy]:.3f}")
+    if row.get("uplink_bpp") is not None:
+        parts.append(f"{row['uplink_bpp']:.4f} bpp")
+    return "  ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

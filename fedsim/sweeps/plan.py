@@ -1,0 +1,212 @@
+"""What a sweep runs next: every point of the grid, and at each a search by Optuna. Knows neither Ray nor files."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+
+from deltamask import stream_key
+from fedsim.config import Config, assign, load_config
+from fedsim.errors import ConfigError
+from fedsim.sweeps.config import Dimension, SweepConfig
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+_DIRECTIONS = {"max": optuna.study.StudyDirection.MAXIMIZE, "min": optuna.study.StudyDirection.MINIMIZE}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to do.
+
+    Attributes:
+        config: its configuration.
+        values: what it has of the sweep's keys.
+    """
+
+    config: Config
+    values: dict[str, Any]
+
+
+@dataclass
+class _Batch:
+    """Suggestions whose results the study learns together, in their order, whatever finishes first."""
+
+    trials: list[optuna.Trial]
+    jobs: list[Job]
+    results: dict[int, Mapping[str, Any] | None] = field(default_factory=dict)
+
+
+class Plan:
+    """The jobs of a sweep, in an order that does not depend on how long they take.
+
+    :meth:`next` gives jobs until none is ready; :meth:`tell` takes results. As a search suggests by batches, and learns
+    the results of a batch in the order of its suggestions, the same sweep always has the same jobs.
+
+    Args:
+        sweep: the sweep.
+
+    Raises:
+        ConfigError: a point of the grid is no valid configuration.
+    """
+
+    def __init__(self, sweep: SweepConfig) -> None:
+        self._sweep = sweep
+        grid = {key: dimension for key, dimension in sweep.space.items() if dimension.grid is not None}
+        self._searched = {key: dimension for key, dimension in sweep.space.items() if dimension.grid is None}
+        points = list(self._expand({}, list(grid.items())))
+        self._trials = sweep.search.trials if self._searched else 1
+        self._studies = [_Study(sweep, index) for index in range(len(points))] if self._searched else []
+        self._points = points
+        self._asked = [0] * len(points)
+        self._batches: dict[int, _Batch] = {}
+        self._ready: deque[tuple[int, int, Job]] = deque()
+        self._owners: dict[str, list[tuple[int, int]]] = {}  # who waits for a run, by its run_id
+        self._done = 0
+        # Here, not in the middle of the sweep, a user wants to hear of what is wrong.
+        outputs = [self._config(point | dict(self._lowest(point))).output for point in points]
+        #: Folder of all runs, absolute where it is local.
+        self.output = outputs[0] if "://" in outputs[0] else os.path.abspath(outputs[0])
+        for index in range(len(points)):
+            self._suggest(index)
+
+    @property
+    def total(self) -> int:
+        """Number of jobs; a configuration that is suggested twice counts twice and runs once."""
+        return len(self._points) * self._trials
+
+    @property
+    def done(self) -> bool:
+        """Whether all results are known."""
+        return self._done == self.total
+
+    def next(self) -> Job | None:
+        """A job that is not yet given out, or None: there may be more when results come, unless :attr:`done`."""
+        while self._ready:
+            point, position, job = self._ready.popleft()
+            waiting = self._owners.setdefault(job.config.run_id, [])
+            waiting.append((point, position))
+            if len(waiting) == 1:
+                return job
+        return None
+
+    def tell(self, job: Job, row: Mapping[str, Any] | None) -> None:
+        """Learn a job's row of the runs table; None when it failed."""
+        for point, position in self._owners.pop(job.config.run_id):
+            self._done += 1
+            if not self._studies:
+                continue
+            batch = self._batches[point]
+            batch.results[position] = row
+            if len(batch.results) == len(batch.trials):
+                self._studies[point].learn(batch)
+                self._suggest(point)
+
+    def _suggest(self, point: int) -> None:
+        count = min(self._sweep.search.batch, self._trials - self._asked[point])
+        self._asked[point] += count
+        batch = _Batch([], [])
+        for position in range(count):
+            values = dict(self._points[point])
+            if self._studies:
+                trial = self._studies[point].ask()
+                batch.trials.append(trial)
+                for key, dimension in self._searched.items():
+                    if self._applies(dimension, values):
+                        values[key] = _suggest_value(trial, key, dimension)
+            job = Job(self._config(values), values)
+            batch.jobs.append(job)
+            self._ready.append((point, position, job))
+        self._batches[point] = batch
+
+    def _expand(self, values: dict[str, Any], grid: list[tuple[str, Dimension]]) -> Iterator[dict[str, Any]]:
+        if not grid:
+            yield values
+            return
+        (key, dimension), *others = grid
+        if not self._applies(dimension, values):
+            yield from self._expand(values, others)
+            return
+        for value in dimension.grid or []:
+            yield from self._expand({**values, key: value}, others)
+
+    def _lowest(self, point: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+        values = dict(point)
+        for key, dimension in self._searched.items():
+            if self._applies(dimension, values):
+                values[key] = dimension.values()[0]
+                yield key, values[key]
+
+    def _applies(self, dimension: Dimension, values: dict[str, Any]) -> bool:
+        for key, wanted in dimension.when.items():
+            found = values[key] if key in values else _look_up(self._tree(values), key)
+            if found not in (wanted if isinstance(wanted, list) else [wanted]):
+                return False
+        return True
+
+    def _tree(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        tree = copy.deepcopy(self._sweep.base)
+        for key, value in values.items():
+            assign(tree, key, copy.deepcopy(value))
+        return tree
+
+    def _config(self, values: Mapping[str, Any]) -> Config:
+        try:
+            return load_config(self._tree(values))
+        except ConfigError as error:
+            place = ", ".join(f"{key}={value}" for key, value in values.items())
+            raise ConfigError(f"space, at {place or 'its base'}: {error}") from None
+
+
+class _Study:
+    """Optuna's search at one point of the grid."""
+
+    def __init__(self, sweep: SweepConfig, index: int) -> None:
+        search = sweep.search
+        seed = stream_key(search.seed, "search", index) % 2**32
+        samplers: dict[str, Any] = {
+            "tpe": lambda: optuna.samplers.TPESampler(seed=seed, multivariate=False),
+            "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed, population_size=max(2, search.batch)),
+            "random": lambda: optuna.samplers.RandomSampler(seed=seed),
+        }
+        directions = [_DIRECTIONS[mode] for mode in search.objectives.values()]
+        self._columns = list(search.objectives)
+        self._study = optuna.create_study(sampler=samplers[search.sampler](), directions=directions)
+
+    def ask(self) -> optuna.Trial:
+        return self._study.ask()
+
+    def learn(self, batch: _Batch) -> None:
+        for position, trial in enumerate(batch.trials):
+            row = batch.results[position]
+            values = [row[column] for column in self._columns] if row else []
+            if row and all(value is not None for value in values):
+                self._study.tell(trial, values)
+            else:
+                self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+
+
+def _suggest_value(trial: optuna.Trial, key: str, dimension: Dimension) -> Any:
+    if dimension.choice is not None:
+        # By position: Optuna takes only scalars as choices.
+        return dimension.choice[trial.suggest_categorical(key, list(range(len(dimension.choice))))]
+    if dimension.integer is not None:
+        return trial.suggest_int(key, *dimension.integer)
+    if dimension.loguniform is not None:
+        return trial.suggest_float(key, *dimension.loguniform, log=True)
+    assert dimension.uniform is not None
+    return trial.suggest_float(key, *dimension.uniform)
+
+
+def _look_up(tree: Mapping[str, Any], key: str) -> Any:
+    """The value of a dotted key that a configuration of this tree has; None where it has no such key."""
+    found: Any = load_config(tree)
+    for part in key.split("."):
+        found = getattr(found, part, None)
+    return found

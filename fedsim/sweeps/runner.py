@@ -1,0 +1,134 @@
+"""Running a sweep on Ray Tune: trials, retries, early stopping, and what is told while it goes on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from fedsim.cluster import connect
+from fedsim.sweeps.config import SweepConfig
+from fedsim.sweeps.ledger import Ledger, SweepResult, Watcher
+from fedsim.sweeps.plan import Plan
+from fedsim.sweeps.trial import Trial, trial_resources
+
+
+def run_sweep(sweep: SweepConfig, watcher: Watcher | None = None) -> SweepResult:
+    """Run what is not yet finished of a sweep; see :func:`fedsim.sweep`."""
+    plan = Plan(sweep)
+    ledger = Ledger(plan, watcher)
+    if not ledger.only_reused():
+        with connect():
+            _tune(sweep, ledger)
+    ledger.settle()
+    if not plan.done:
+        raise KeyboardInterrupt
+    return ledger.result()
+
+
+class _NotStored:
+    """Tune stores what it is given; a sweep goes on from the results instead."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _NotStored:
+        return self
+
+
+class _Searcher(_NotStored, Searcher):
+    """Gives Tune the plan's jobs as trials."""
+
+    def __init__(self, ledger: Ledger, command: str) -> None:
+        super().__init__()
+        self._ledger, self._command = ledger, command
+
+    def suggest(self, trial_id: str) -> Any:
+        job = self._ledger.next()
+        if job is None:
+            return Searcher.FINISHED if self._ledger.done else None
+        self._ledger.jobs[trial_id] = job
+        return {"run": job.config, "output": self._ledger.output, "command": self._command}
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        """The callback is told; it knows the error too."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: what is stored of the runs says where a sweep is."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing."""
+
+
+class _Callback(_NotStored, tune.Callback):
+    """Passes on what happens to trials."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        self._ledger.started(trial.trial_id)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
+    ) -> None:
+        if "accuracy" in result:
+            self._ledger.round(trial.trial_id, result)
+
+    def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        self._ledger.ended(trial.trial_id, None)
+
+    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        error = trial.get_error()
+        cause = getattr(error, "cause", None) or error
+        self._ledger.ended(trial.trial_id, f"{type(cause).__name__}: {cause}")
+
+
+def _tune(sweep: SweepConfig, ledger: Ledger) -> None:
+    for name, value in {
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # what they log is in the results
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a configuration are the user's
+        "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+        "RAY_AIR_NEW_OUTPUT": "0",
+    }.items():
+        os.environ.setdefault(name, value)
+    scheduler: TrialScheduler = FIFOScheduler()
+    if (stopping := sweep.early_stopping) is not None:
+        scheduler = ASHAScheduler(
+            time_attr="round",
+            metric=stopping.column,
+            mode=stopping.mode,
+            grace_period=stopping.grace_rounds,
+            reduction_factor=stopping.reduction_factor,
+            max_t=1_000_000,
+        )
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # errors of runs are in the results, and shown
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    with tempfile.TemporaryDirectory(prefix="fedsim-sweep-") as folder:
+        tune.Tuner(
+            tune.with_resources(Trial, lambda config: trial_resources(config["run"])),
+            tune_config=tune.TuneConfig(
+                search_alg=_Searcher(ledger, command),
+                scheduler=scheduler,
+                num_samples=ledger.total,
+                max_concurrent_trials=sweep.concurrent,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                storage_path=folder,
+                failure_config=tune.FailureConfig(max_failures=sweep.retries),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                callbacks=[_Callback(ledger)],
+                verbose=0,
+            ),
+        ).fit()

@@ -1,0 +1,117 @@
+"""Sweeps through Ray Tune: retries, failures, early stopping, workers in placement groups, object stores."""
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+import fedsim
+import results
+from fedsim.sweeps.ledger import Watcher
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+BASE = {
+    "rounds": 2,
+    "data": {"clients": 2, "train_samples": 64, "test_samples": 40},
+    "model": {"masked_blocks": 1, "head_epochs": 1},
+    "cluster": {"executor": "serial"},
+}
+SAME = ["run_id", "round", "accuracy", "loss", "uplink_bytes", "downlink_bytes", "flips", "state_digest"]
+
+
+class Recorder(Watcher):
+    def __init__(self):
+        self.events = []
+
+    def begin(self, total, output):
+        self.events.append(("begin", total))
+
+    def started(self, job):
+        self.events.append(("started", job.config.run_id))
+
+    def round(self, job, row):
+        self.events.append(("round", job.config.run_id, row["round"]))
+
+    def ended(self, job, row, *, reused):
+        self.events.append(("reused" if reused else row["status"], job.config.run_id))
+
+    def of(self, kind):
+        return [event for event in self.events if event[0] == kind]
+
+
+def rows(path):
+    return results.load(path).rounds.sort_values(["run_id", "round"], ignore_index=True)[SAME]
+
+
+def test_a_sweep_gives_what_single_runs_give_and_reuses_them(tmp_path):
+    """The trials of one sweep have workers of their own; the single runs compute in this process."""
+    space = {"seed": {"grid": [0, 1]}}
+    base = {**BASE, "output": f"{tmp_path}/sweep", "cluster": {"workers": 1}}
+    watcher = Recorder()
+    result = fedsim.sweep({"base": base, "space": space}, watcher=watcher)
+    assert (len(result.run_ids), result.failed, result.reused) == (2, 0, 0)
+    assert watcher.events[0] == ("begin", 2)
+    assert len(watcher.of("started")) == len(watcher.of("finished")) == 2
+    assert len(watcher.of("round")) == 6
+    for seed in (0, 1):
+        fedsim.run({**BASE, "seed": seed, "output": f"{tmp_path}/single"})
+    assert rows(tmp_path / "sweep").equals(rows(tmp_path / "single"))
+    again = Recorder()
+    assert fedsim.sweep({"base": base, "space": space}, watcher=again).reused == 2
+    assert again.of("started") == []
+    assert sorted(result.load().runs["run_id"]) == sorted(result.run_ids)
+
+
+def test_failed_runs_are_retried_then_recorded_and_the_sweep_goes_on(tmp_path):
+    base = {**BASE, "output": f"{tmp_path}/runs"}
+    space = {"method.name": {"grid": ["linear-probe", "tests.ray.failing:FailsOnce", "tests.ray.failing:Fails"]}}
+    result = fedsim.sweep({"base": base, "space": space, "retries": 1})
+    assert (len(result.run_ids), result.failed) == (3, 1)
+    runs = results.load(tmp_path / "runs").runs.set_index("method")
+    assert runs["status"].to_dict() == {
+        "linear-probe": "finished",
+        "tests.ray.failing:FailsOnce": "finished",
+        "tests.ray.failing:Fails": "failed",
+    }
+    assert runs.loc["tests.ray.failing:Fails", "error"] == "ZeroDivisionError: always"
+
+
+def test_runs_that_do_not_keep_up_are_stopped_and_not_run_again(tmp_path):
+    sweep = {
+        "base": {**BASE, "rounds": 6, "output": f"{tmp_path}/runs"},
+        "space": {"train.lr": {"grid": [0.1, 0.2, 30.0, 40.0]}},
+        "early_stopping": {"column": "train_seconds", "mode": "max", "grace_rounds": 1, "reduction_factor": 2},
+        "concurrent": 1,
+    }
+    result = fedsim.sweep(sweep)
+    runs = results.load(tmp_path / "runs").runs
+    assert (runs["status"] == "stopped").sum() == result.stopped
+    assert set(runs["status"]) <= {"stopped", "finished"}
+    assert fedsim.sweep(sweep).reused == 4
+
+
+def test_results_on_an_object_store_are_those_of_a_local_disk(tmp_path, monkeypatch):
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        for name, value in {
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        }.items():
+            monkeypatch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket="bucket")
+        # The trials' processes were started without these variables: the runs compute in this process.
+        for output in ("s3://bucket/runs", f"{tmp_path}/runs"):
+            for seed in (0, 1):
+                fedsim.run({**BASE, "seed": seed, "output": output})
+        assert rows("s3://bucket/runs").equals(rows(tmp_path / "runs"))
+        stored, local = results.load("s3://bucket/runs"), results.load(tmp_path / "runs")
+        columns = ["run_id", "client", "payload_bytes", "delta_size"]
+        assert stored.clients[columns].equals(local.clients[columns])
+        sweep = {"base": {**BASE, "output": "s3://bucket/runs"}, "space": {"seed": {"grid": [0, 1]}}}
+        assert fedsim.sweep(sweep).reused == 2
+    finally:
+        server.stop()
