@@ -38,7 +38,7 @@ True
 from deltamask import codecs
 from deltamask.broadcast import pack_state, pack_sums, unpack_state, unpack_sums
 from deltamask.coupled import CoupledDifference
-from deltamask.delta import Selection, bernoulli_kl, flipped, kappa_at, select
+from deltamask.delta import bernoulli_kl, flipped, kappa_at, select
 from deltamask.masking import FlatNetwork, MaskedModule, select_parameters
 from deltamask.payload import PayloadError
 from deltamask.posterior import BetaPosterior, GlobalProbabilities, RoundSums
@@ -54,7 +54,6 @@ __all__ = [
     "MaskedModule",
     "PayloadError",
     "RoundSums",
-    "Selection",
     "Update",
     "bernoulli_kl",
     "bernoulli_mask",

@@ -163,7 +163,8 @@ SMOKE: dict[str, Any] = {
 def shrunk(sweep: SweepConfig) -> SweepConfig:
     """The same sweep in minutes on two cores, to see that it works: embedded data and backbone, one round, one seed.
 
-    Grids over datasets, backbones and seeds have one value; all other grids stay, ranges are searched once.
+    Grids over datasets, backbones and seeds have one value, longer grids of numbers keep their ends, all others stay;
+    ranges are searched once.
     """
     base = {key: dict(value) if isinstance(value, Mapping) else value for key, value in sweep.base.items()}
     for key, value in SMOKE.items():
@@ -175,10 +176,14 @@ def shrunk(sweep: SweepConfig) -> SweepConfig:
             base[key] = value
     single: dict[str, Any] = {"data.name": "digits", "model.name": "tiny-vit", "seed": 0, "rounds": 1}
     left_out = ("data.path", "data.clients", "model.checkpoint", "model.masked_blocks")
-    space = {
-        key: dimension.model_copy(update={"grid": [single[key]]}) if key in single and dimension.grid else dimension
-        for key, dimension in sweep.space.items()
-        if key not in left_out
-    }
+    space = {}
+    for key, dimension in sweep.space.items():
+        if key not in left_out:
+            grid = dimension.grid
+            if grid and key in single:
+                grid = [single[key]]
+            elif grid and len(grid) > 2 and all(isinstance(value, (int, float)) for value in grid):
+                grid = [grid[0], grid[-1]]
+            space[key] = dimension.model_copy(update={"grid": grid})
     search = sweep.search.model_copy(update={"trials": 1})
     return sweep.model_copy(update={"base": base, "space": space, "search": search, "early_stopping": None})

@@ -139,7 +139,7 @@ def test_a_smoke_sweep_keeps_what_it_is_about():
         ({"early_stopping": {"column": "bits"}}, "found 'bits', allowed: one of run_id"),
         (
             {"space": {"data.alfa": {"grid": [1]}}},
-            "space, at data.alfa=1: data.alfa: unknown key; did you mean 'alpha'",
+            "at data.alfa=1: data.alfa: unknown key; did you mean 'alpha'",
         ),
         ({"base": {"seed": -1}}, "space, at its base: seed: found -1"),
         (

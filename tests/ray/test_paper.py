@@ -1,0 +1,42 @@
+"""Every sweep of the paper runs, shrunk to embedded data and backbone."""
+
+from pathlib import Path
+
+import pytest
+
+import fedsim
+from fedsim.sweeps.config import load_sweep
+from fedsim.sweeps.plan import Plan
+
+PAPER = sorted((Path(__file__).parents[2] / "pipelines" / "paper").glob("*.yaml"))
+#: All smoke runs share one folder, so that what two sweeps have in common runs once.
+SHARED = "smoke"
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    return str(tmp_path_factory.mktemp(SHARED))
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
+def test_the_smoke_run_finishes(path, output):
+    result = fedsim.sweep(path, [f"output={output}"], smoke=True)
+    runs = result.load().runs
+    assert set(runs["status"]) == {"finished"}
+    assert runs["uplink_bytes"].gt(0).all()
+
+
+@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
+def test_the_full_sweep_is_valid_and_says_what_is_known_and_assumed(path):
+    text = path.read_text()
+    assert "# Known:" in text
+    assert "Assumed:" in text
+    sweep = load_sweep(path)
+    assert f"runs/paper/{path.stem}" == sweep.base["output"]
+    assert Plan(sweep).total >= 24
+
+
+def test_there_is_one_for_each_table_and_figure():
+    names = {"table-iid", "table-non-iid", "backbones", "kappa", "filters", "heads", "data-volume", "encoding-time"}
+    assert {path.stem for path in PAPER} == names
