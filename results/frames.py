@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
@@ -14,6 +18,13 @@ from results.schema import CLIENTS, GROWING, ROUNDS, RUNS
 from results.store import open_filesystem, part_files
 
 _ATTEMPTS = 10
+_THREADS = 16  # more than cores: on an object store, most of the time is waiting
+_SCHEMAS = {"runs": RUNS, "rounds": ROUNDS, "clients": CLIENTS}
+_KEYS = ("run_id", "round", "client")
+
+Location = str | os.PathLike[str]
+_T = TypeVar("_T")
+_U = TypeVar("_U")
 
 
 @dataclass(frozen=True)
@@ -31,19 +42,38 @@ class Results:
     clients: pd.DataFrame
 
 
-def load(path: str | os.PathLike[str]) -> Results:
-    """Load every run at ``path``: a run's folder or a folder of runs, local or an object-store URI.
+def load(
+    path: Location | Sequence[Location],
+    *,
+    where: Mapping[str, Any] | None = None,
+    columns: Collection[str] | None = None,
+    tables: Collection[str] = ("runs", "rounds", "clients"),
+) -> Results:
+    """Load every run at ``path``. A run may still be going on: the rows of its finished rounds are there.
 
-    A run may still be going on: the rows of its finished rounds are there.
+    Args:
+        path: a run's folder or a folder of runs, local or an object-store URI; or several of them.
+        where: allowed values of columns of the runs table, one or a collection of them, such as
+            ``{"method": "deltamask", "seed": [0, 1]}``; None stands for a missing value. Rounds and clients of other
+            runs are not read.
+        columns: names of the columns to read; each table has those of them that it knows and its keys (``run_id``,
+            ``round``, ``client``). All columns when None.
+        tables: the tables to read. The others have no rows, but ``runs``, which is always read.
 
     Raises:
         FileNotFoundError: there is no run at ``path``.
         LocationError: the URI cannot be opened.
-        ValueError: two folders hold the same run, so their rows would count twice.
+        ValueError: two folders hold the same run, so their rows would count twice; or ``where``, ``columns`` or
+            ``tables`` name what does not exist.
     """
+    paths = [os.fspath(path)] if isinstance(path, str | os.PathLike) else [os.fspath(one) for one in path]
+    _check("tables", tables, _SCHEMAS)
+    _check("columns", columns or (), dict.fromkeys(name for schema in _SCHEMAS.values() for name in schema.names))
+    wanted = {name: _wanted(schema, columns) for name, schema in _SCHEMAS.items()}
+    allowed = {name: _allowed_values(name, value) for name, value in (where or {}).items()}
     for attempt in range(_ATTEMPTS):
         try:
-            return _load(os.fspath(path))
+            return _load(paths, allowed, wanted, tables)
         except FileNotFoundError:
             # A file may vanish between listing and reading, when its run joins its files.
             if attempt == _ATTEMPTS - 1:
@@ -51,38 +81,91 @@ def load(path: str | os.PathLike[str]) -> Results:
     raise AssertionError("unreachable")
 
 
-def _load(path: str) -> Results:
-    filesystem, root = open_filesystem(path)
-    folders = [root.rstrip("/"), *_subfolders(filesystem, root.rstrip("/"))]
-    folders = [
-        folder
-        for folder, info in zip(
-            folders, filesystem.get_file_info([f"{folder}/run.parquet" for folder in folders]), strict=True
-        )
-        if info.is_file
-    ]
-    if not folders:
-        raise FileNotFoundError(f"path: expected a run or a folder of runs, found none at {path!r}")
-    files = {"runs": [f"{folder}/run.parquet" for folder in folders]}
-    for table in GROWING:
-        files[table] = [part[2] for folder in folders for part in part_files(filesystem, folder, table)]
-    runs = _read(filesystem, files["runs"], RUNS)
+def _load(
+    paths: Sequence[str],
+    where: Mapping[str, pa.Array],
+    wanted: Mapping[str, list[str] | None],
+    tables: Collection[str],
+) -> Results:
+    folders = [found for path in paths for found in _run_folders(path)]
+    read = _parallel(lambda one: _read(one[0], f"{one[1]}/run.parquet", wanted["runs"], where), folders)
+    chosen = [(folder, part) for folder, part in zip(folders, read, strict=True) if part is not None]
+    runs = _frame([part for _, part in chosen], RUNS, wanted["runs"])
     repeated = runs.loc[runs["run_id"].duplicated(), "run_id"].tolist()
     if repeated:
-        raise ValueError(f"path: expected each run once, found several folders with {repeated[0]!r} at {path!r}")
-    return Results(
-        runs=runs,
-        rounds=_read(filesystem, files["rounds"], ROUNDS),
-        clients=_read(filesystem, files["clients"], CLIENTS),
-    )
+        shown = ", ".join(map(repr, paths))
+        raise ValueError(f"path: expected each run once, found several folders with {repeated[0]!r} at {shown}")
+    frames = {}
+    for table, schema in GROWING.items():
+        files: list[tuple[fs.FileSystem, str]] = []
+        if table in tables:
+            listed = _parallel(lambda one: part_files(one[0], one[1], table), [folder for folder, _ in chosen])  # noqa: B023
+            files = [(folder[0], part[2]) for (folder, _), found in zip(chosen, listed, strict=True) for part in found]
+        rows = _parallel(lambda one: _read(one[0], one[1], wanted[table]), files)  # noqa: B023
+        frames[table] = _frame([part for part in rows if part is not None], schema, wanted[table])
+    return Results(runs=runs, rounds=frames["rounds"], clients=frames["clients"])
 
 
-def _subfolders(filesystem: fs.FileSystem, root: str) -> list[str]:
+def _run_folders(path: str) -> list[tuple[fs.FileSystem, str]]:
+    filesystem, root = open_filesystem(path)
+    root = root.rstrip("/")
     infos = filesystem.get_file_info(fs.FileSelector(root, allow_not_found=True))
-    return sorted(info.path for info in infos if info.type == fs.FileType.Directory)
+    folders = [root, *sorted(info.path for info in infos if info.type == fs.FileType.Directory)]
+    infos = filesystem.get_file_info([f"{folder}/run.parquet" for folder in folders])
+    found = [(filesystem, folder) for folder, info in zip(folders, infos, strict=True) if info.is_file]
+    if not found:
+        raise FileNotFoundError(f"path: expected a run or a folder of runs, found none at {path!r}")
+    return found
 
 
-def _read(filesystem: fs.FileSystem, files: list[str], schema: pa.Schema) -> pd.DataFrame:
-    tables = [pq.ParquetFile(file, filesystem=filesystem).read() for file in files]
-    merged = pa.concat_tables([schema.empty_table(), *tables], promote_options="default")
-    return merged.to_pandas()
+def _read(
+    filesystem: fs.FileSystem, file: str, columns: list[str] | None, where: Mapping[str, pa.Array] | None = None
+) -> pa.Table | None:
+    """The rows of a file, or None when those of a run are not among the allowed."""
+    with pq.ParquetFile(file, filesystem=filesystem) as opened:
+        if where and not _matches(opened.read(list(where), use_threads=False), where):
+            return None
+        return opened.read(columns, use_threads=False)  # the threads are over files
+
+
+def _frame(parts: Sequence[pa.Table], schema: pa.Schema, columns: list[str] | None) -> pd.DataFrame:
+    merged = pa.concat_tables([schema.empty_table(), *parts], promote_options="default")
+    return (merged if columns is None else merged.select(columns)).to_pandas()
+
+
+def _wanted(schema: pa.Schema, columns: Collection[str] | None) -> list[str] | None:
+    if columns is None:
+        return None
+    return [name for name in schema.names if name in columns or name in _KEYS]
+
+
+def _allowed_values(name: str, value: Any) -> pa.Array:
+    """The values as an Arrow array of the column's type."""
+    _check("where", [name], RUNS.names)
+    values = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+    kind = RUNS.field(name).type
+    try:
+        return pa.array(values, type=kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ValueError(f"where.{name}: found {value!r}, allowed: values of the type {kind} ({error})") from error
+
+
+def _matches(run: pa.Table, where: Mapping[str, pa.Array]) -> bool:
+    """Whether the one row of ``run`` has an allowed value in each column; a file without the column has null there."""
+    for name, allowed in where.items():
+        value = run[name] if name in run.column_names else pa.nulls(len(run), allowed.type)
+        if not pc.all(pc.is_in(value, value_set=allowed)).as_py():
+            return False
+    return True
+
+
+def _check(field: str, found: Iterable[str], allowed: Iterable[str]) -> None:
+    unknown = [name for name in found if name not in allowed]
+    if unknown:
+        raise ValueError(f"{field}: found {unknown[0]!r}, allowed: {', '.join(allowed)}")
+
+
+def _parallel(function: Callable[[_T], _U], items: Sequence[_T]) -> list[_U]:
+    """``function`` of each item, in order."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(function, items))
