@@ -5,6 +5,7 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
@@ -15,8 +16,8 @@ def cell(column: str, value: Any) -> str:
     """A value of a column as text: accuracies with 3 decimals, bpp with 4, counts with separators, nothing for null."""
     if value is None or value is pd.NaT or value is pd.NA or value != value:
         return ""
-    if isinstance(value, bool):
-        return "yes" if value else ""
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
     if isinstance(value, pd.Timestamp):
         return value.strftime("%Y-%m-%d %H:%M:%S")
     if not isinstance(value, Real):

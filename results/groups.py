@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from results import formats
+
 #: Keys that say what the problem is; figures give each its panel, tables its column.
 PROBLEM = ("dataset", "backbone", "partition", "alpha", "data.path")
 
@@ -81,7 +83,7 @@ def labels(frame: pd.DataFrame, keys: Sequence[str]) -> pd.Series[str]:
     result = frame[first].map(_text)
     for key in rest:
         apart = frame.groupby(first, dropna=False)[key].transform(lambda values: _varies(values)).astype(bool)
-        shown = frame[key].map(lambda value, key=key: f", {key.rpartition('.')[2]} {_text(value)}")
+        shown = frame[key].map(lambda value, key=key: f", {formats.setting(key, value)}")
         result = result + shown.where(apart & frame[key].notna(), "")
     return result.astype(str)
 

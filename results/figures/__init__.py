@@ -1,0 +1,18 @@
+"""Figures of result tables, for print and for colour-blind readers; a method has one colour in all of them."""
+
+from results.figures.clients import client_distributions, label_counts
+from results.figures.compare import accuracy_against_bytes, over_rounds
+from results.figures.runs import accuracy_and_bpp
+from results.figures.style import COLOURS, Style, save, style
+
+__all__ = [
+    "COLOURS",
+    "Style",
+    "accuracy_against_bytes",
+    "accuracy_and_bpp",
+    "client_distributions",
+    "label_counts",
+    "over_rounds",
+    "save",
+    "style",
+]
