@@ -1,8 +1,11 @@
 """What a sweep runs: its space, its errors, and that neither depends on the order in which runs end."""
 
 import random
+import re
+from pathlib import Path
 
 import pytest
+import yaml
 
 from fedsim import ConfigError
 from fedsim.sweeps.config import load_sweep
@@ -157,3 +160,16 @@ def test_errors_name_the_field(sweep, message):
 def test_a_missing_file_is_named():
     with pytest.raises(ConfigError, match=r"expected a YAML file at 'none\.yaml'"):
         load_sweep("none.yaml")
+
+
+def test_the_example_of_the_documentation_is_valid():
+    text = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text()
+    [example] = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    sweep = load_sweep(yaml.safe_load(example))
+    assert Plan(sweep).total == 3 * 2 * 3 * 20
+    assert {job.config.rounds for job in first_jobs(Plan(sweep))} == {100, 300}
+
+
+def first_jobs(plan):
+    while (job := plan.next()) is not None:
+        yield job
