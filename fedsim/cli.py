@@ -120,16 +120,25 @@ def list_() -> None:
 
 @app.command()
 def report(
-    path: Annotated[str, typer.Argument(help="A run's folder or a folder of runs, local or a URI.")],
-    output: Annotated[Path | None, typer.Option(help="The PNG to write; report.png in PATH when not given.")] = None,
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="Folders of runs, or of single runs, local or URIs.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder to write; report in the first PATH when not given.")
+    ] = None,
 ) -> None:
-    """Draw accuracy and bits per parameter over rounds as a PNG."""
+    """Write tables and figures of runs as one HTML page that needs nothing else, and the figures as PNG.
+
+    Example: fedsim report runs
+    """
     with _errors():
-        if output is None and "://" in path:
-            raise ConfigError("--output: found none, allowed: a local path, since PATH is a URI")
-        loaded = results.load(path)
-        png = _draw(loaded, output or Path(path) / "report.png")
-    _console.print(f"{png}", soft_wrap=True)
+        if output is None and "://" in paths[0]:
+            raise ConfigError("--output: found none, allowed: a local folder, since PATH is a URI")
+        loaded = results.load(paths)
+        from results import report as pages  # slow to import, as are the figures
+
+        html = pages.write(loaded, output or Path(paths[0]) / "report")
+    _console.print(f"{html}", soft_wrap=True)
 
 
 @app.command()

@@ -68,7 +68,7 @@ def main(
         accuracy: the column of accuracies.
 
     Returns:
-        Text, one row a method (and whatever sets runs of a method apart), a column a dataset, and ``uplink bpp``, the
+        One row a method (and whatever sets runs of a method apart), a column of text a dataset, and ``uplink bpp``, the
         mean over the columns.
 
     Raises:
@@ -91,7 +91,7 @@ def main(
     shown = table.pivot(index="row", columns="column", values="cell")
     shown = shown.loc[table["row"].unique(), table["column"].unique()].fillna("")
     if "uplink_bpp" in table:
-        shown["uplink bpp"] = table.groupby("row")["uplink_bpp"].mean().map(lambda value: formats.cell("bpp", value))
+        shown["uplink bpp"] = table.groupby("row")["uplink_bpp"].mean()
     shown = shown.rename_axis(columns=None).reset_index(names=row_keys[0] if row_keys else "runs")
     shown.attrs = {"unfinished": table.attrs["unfinished"]}
     return shown
@@ -106,7 +106,7 @@ def pareto_front(table: pd.DataFrame, *, accuracy: str = "accuracy", cost: str =
         cost: the column to be low.
 
     Returns:
-        The rows in order of cost; rows with a missing value are left out.
+        The rows, with their index, in order of cost; rows with a missing value are left out.
 
     Raises:
         ValueError: a column does not exist.
@@ -115,7 +115,7 @@ def pareto_front(table: pd.DataFrame, *, accuracy: str = "accuracy", cost: str =
     _check_column("cost", cost, table)
     best = table.groupby(cost)[accuracy].max().dropna()
     front = best[best > best.cummax().shift(fill_value=-np.inf)]
-    return table[table[accuracy] == table[cost].map(front)].sort_values(cost, kind="stable").reset_index(drop=True)
+    return table[table[accuracy] == table[cost].map(front)].sort_values(cost, kind="stable")
 
 
 def bytes_to_target(

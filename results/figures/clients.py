@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from results.figures.style import COLOURS, plain, styles
+from results.figures.style import COLOURS, bytes_axis, plain, styles
 from results.frames import Results
 from results.groups import finished, labels, with_keys
 
@@ -38,9 +38,11 @@ def client_distributions(results: Results, *, by: Sequence[str] | None = None) -
     colours = [looks[name].color for name in shown]
     _boxes(payloads, clients[clients["round"] > 0], "payload_bytes", shown, colours)
     _boxes(samples, clients.drop_duplicates(["run_id", "client"]), "samples", shown, colours)
-    payloads.set(xlabel="upload, bytes", title="Upload of a client and round", xscale="log")
+    payloads.set(xlabel="upload", title="Upload of a client and round")
+    bytes_axis(payloads)
     samples.set(xlabel="training samples", title="Samples of a client")
-    payloads.invert_yaxis()
+    payloads.set_yticks(range(1, len(shown) + 1), shown)
+    payloads.set_ylim(len(shown) + 0.6, 0.4)
     return figure
 
 
@@ -52,7 +54,9 @@ def _boxes(axes: Axes, rows: pd.DataFrame, column: str, names: Sequence[str], co
         {"label": name} | {key: quantiles[key].get(name, np.nan) for key in _QUANTILES}  # none: no clients were read
         for name in names
     ]
-    drawn = axes.bxp(stats, orientation="horizontal", showfliers=False, patch_artist=True, widths=0.6)
+    drawn = axes.bxp(
+        stats, orientation="horizontal", showfliers=False, patch_artist=True, widths=0.6, manage_ticks=False
+    )
     for box, median, colour in zip(drawn["boxes"], drawn["medians"], colours, strict=True):
         box.set(facecolor=colour, alpha=0.5)
         median.set(color="black", linewidth=1.5)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from results import tables
-from results.figures.style import legend, panels, problems, styles
+from results.figures.style import bytes_axis, legend, panels, problems, styles, wide
 from results.frames import Results
 from results.groups import finished, with_keys
 
@@ -53,7 +53,8 @@ def accuracy_against_bytes(
                 capsize=2,
                 label=names[index],
             )
-        axes.set(xscale="log", xlabel=f"{_WHAT[direction]}, bytes a run")
+        axes.set_xlabel(f"{_WHAT[direction]} of a run")
+        bytes_axis(axes)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     _name_left(grid, "test accuracy")
     legend(figure, grid)
@@ -100,11 +101,14 @@ def over_rounds(
             axes.set_xlabel("round")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         else:
-            axes.set(xscale="log", xlabel=f"{_WHAT[x]} so far, bytes")
+            axes.set_xlabel(f"{_WHAT[x]} so far")
+            bytes_axis(axes)
         if y == "accuracy":
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        else:
+        elif wide(axes.dataLim.minposy, axes.dataLim.ymax):
             axes.set_yscale("log")
+        else:
+            axes.set_ylim(bottom=0)
     _name_left(grid, "test accuracy" if y == "accuracy" else "uplink, bits per masked parameter")
     legend(figure, grid)
     return figure

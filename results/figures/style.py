@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
 
 from results import formats
 from results.groups import PROBLEM, labels
@@ -84,7 +85,7 @@ def panels(titles: Sequence[str], height: float = 3.4) -> tuple[Figure, list[Axe
     shown = list(titles[:_SHOWN_PANELS])
     columns = max(1, min(_COLUMNS, len(shown)))
     rows = max(1, -(-len(shown) // columns))
-    figure = Figure(figsize=(6.2 if columns == 1 else 4.1 * columns, height * rows + 0.4), layout="constrained")
+    figure = Figure(figsize=(5.4 if columns == 1 else 4.1 * columns, height * rows + 0.4), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for axes in grid[len(shown) :]:
         axes.set_axis_off()
@@ -100,6 +101,21 @@ def plain(axes: Axes) -> None:
     """A light grid and no frame."""
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def bytes_axis(axes: Axes) -> None:
+    """Bytes on the x axis with units, on a logarithmic scale where they differ much."""
+    if wide(axes.dataLim.minposx, axes.dataLim.xmax):
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(EngFormatter("B"))
+
+
+def wide(least: float, most: float) -> bool:
+    """Whether positive values differ so much that they need a logarithmic scale."""
+    return bool(0 < 20 * least < most)
 
 
 def legend(figure: Figure, axes: Sequence[Axes]) -> None:

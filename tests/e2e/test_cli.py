@@ -33,12 +33,18 @@ def test_run_shows_and_stores_results(cli, tmp_path):
     assert "had finished before" in cli("run", *SERIAL).stdout
 
 
-def test_report_draws_all_runs(cli, tmp_path):
+def test_report_is_a_page_of_all_runs(cli, tmp_path):
     for seed in (0, 1):
         fedsim.run(fedsim.load_config(None, [*SERIAL, f"seed={seed}", "rounds=1", f"output={tmp_path}/runs"]))
-    assert cli("report", "runs").stdout.strip() == "runs/report.png"
-    assert cli("report", "runs", "--output", "plots/all.png").stdout.strip() == "plots/all.png"
-    assert (tmp_path / "plots" / "all.png").stat().st_size > 10_000
+    assert cli("report", "runs").stdout.strip() == "runs/report/index.html"
+    page = (tmp_path / "runs" / "report" / "index.html").read_text()
+    runs = results.load(tmp_path / "runs").runs
+    assert all(name in page for name in runs["run_id"])
+    assert "2 runs (2 finished)" in page
+    assert matplotlib.image.imread(tmp_path / "runs" / "report" / "accuracy_over_rounds.png").shape[2] == 4
+    one, other = (f"runs/{name}" for name in runs["run_id"])
+    assert cli("report", one, other, "--output", "pages").stdout.strip() == "pages/index.html"
+    assert (tmp_path / "pages" / "index.html").read_text() == page
 
 
 def test_list_shows_every_key_and_member(cli):
@@ -67,7 +73,8 @@ def test_list_shows_every_key_and_member(cli):
         (("run", *SERIAL, "data.clients=9999"), "data.clients: found 9999, allowed: at most 1437"),
         (("resume", "nowhere"), "path: expected the folder of a run"),
         (("run", *SERIAL, "output=/proc/runs"), "/proc/runs"),
-        (("report", "ftp://x/y", "--output", "x.png"), "found 'ftp://x/y', allowed: a local path"),
+        (("report", "ftp://x/y", "--output", "x"), "found 'ftp://x/y', allowed: a local path"),
+        (("report", "s3://bucket/runs"), "--output: found none, allowed: a local folder"),
         (("report", "nowhere"), "path: expected a run or a folder of runs"),
     ],
 )

@@ -34,7 +34,7 @@ def test_fedsim_commands_and_python_example_run(tmp_path):
     link_environment(tmp_path)
     for command in COMMANDS[2:]:
         subprocess.run(command, shell=True, check=True, cwd=tmp_path)
-    assert (tmp_path / "runs" / "report.png").exists()
+    assert (tmp_path / "runs" / "report" / "index.html").exists()
     [example] = [block for kind, block in BLOCKS if kind == "python"]
     shown = subprocess.run([sys.executable, "-c", example], check=True, cwd=tmp_path, capture_output=True, text=True)
     assert shown.stdout.split()[:4] == ["round", "accuracy", "uplink_bytes", "uplink_bpp"]
