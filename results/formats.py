@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-_DECIMALS = {"accuracy": 3, "bpp": 4, "seconds": 2, "share": 3}
+_DECIMALS = {"accuracy": 3, "bpp": 4, "share": 3}
 
 
 def cell(column: str, value: Any) -> str:
-    """A value of a column as text: accuracies with 3 decimals, bpp with 4, counts with separators, nothing for null."""
+    """A value of a column as text: accuracies with 3 decimals, bpp with 4, counts with separators; empty for null."""
     if value is None or value is pd.NaT or value is pd.NA or value != value:
         return ""
     if isinstance(value, bool | np.bool_):
@@ -22,8 +22,10 @@ def cell(column: str, value: Any) -> str:
         return value.strftime("%Y-%m-%d %H:%M:%S")
     if not isinstance(value, Real):
         return str(value)
-    if column.endswith("bytes") or column.endswith("parameters"):
+    if isinstance(value, Integral) or column.endswith("bytes"):
         return f"{float(value):,.0f}"
+    if "seconds" in column:
+        return f"{float(value):.3g}" if float(value) < 10 else f"{float(value):,.1f}"
     for word, decimals in _DECIMALS.items():
         if word in column:
             return f"{float(value):.{decimals}f}"

@@ -108,7 +108,7 @@ def over_rounds(
         elif wide(axes.dataLim.minposy, axes.dataLim.ymax):
             axes.set_yscale("log")
         else:
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.1 * axes.dataLim.ymax)
     _name_left(grid, "test accuracy" if y == "accuracy" else "uplink, bits per masked parameter")
     legend(figure, grid)
     return figure

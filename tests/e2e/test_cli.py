@@ -45,6 +45,7 @@ def test_report_is_a_page_of_all_runs(cli, tmp_path):
     one, other = (f"runs/{name}" for name in runs["run_id"])
     assert cli("report", one, other, "--output", "pages").stdout.strip() == "pages/index.html"
     assert (tmp_path / "pages" / "index.html").read_text() == page
+    assert "expected each run once" in cli("report", "runs", one, code=2).stderr
 
 
 def test_list_shows_every_key_and_member(cli):
