@@ -13,7 +13,8 @@ demo: .venv/installed  ## Run DeltaMask on the embedded digits through Ray and s
 	$(BIN)/fedsim run pipelines/demo.yaml $(ARGS)
 
 test: lint  ## Lint, type-check and run all tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/unit
+	$(BIN)/python -m pytest tests/ray tests/e2e
 
 lint: .venv/installed  ## Lint and type-check
 	$(BIN)/ruff check .
