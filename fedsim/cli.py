@@ -134,13 +134,12 @@ def report(
     with _errors():
         if output is None and "://" in paths[0]:
             raise ConfigError("--output: found none, allowed: a local folder, since PATH is a URI")
-        try:
-            loaded = results.load(paths)
-        except ValueError as error:  # such as the same run twice
-            raise ConfigError(str(error)) from error
         from results import report as pages  # slow to import, as are the figures
 
-        html = pages.write(loaded, output or Path(paths[0]) / "report")
+        try:
+            html = pages.write(results.load(paths), output or Path(paths[0]) / "report")
+        except ValueError as error:  # such as the same run twice
+            raise ConfigError(str(error)) from error
     _console.print(f"{html}", soft_wrap=True)
 
 

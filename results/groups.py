@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -32,7 +33,7 @@ def settings(runs: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: a configuration is not a JSON object.
     """
-    rows = [_flat(_parsed(config)) for config in runs.get("config", pd.Series("{}", runs.index)).fillna("{}")]
+    rows = [_parsed(config) for config in runs.get("config", pd.Series("{}", runs.index)).fillna("{}")]
     return pd.DataFrame(rows, index=runs.index)
 
 
@@ -105,14 +106,12 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _parsed(config: str) -> Mapping[str, Any]:
+@lru_cache(maxsize=10_000)  # several tables and figures of the same runs ask for it
+def _parsed(config: str) -> dict[str, Any]:
     try:
-        parsed = json.loads(config)
-    except ValueError as error:
+        return _flat(json.loads(config))
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"config: found {config[:80]!r}, allowed: a JSON object ({error})") from error
-    if not isinstance(parsed, dict):
-        raise ValueError(f"config: found {config[:80]!r}, allowed: a JSON object")
-    return parsed
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -113,6 +113,7 @@ def test_tables_as_text(tmp_path):
         tables.save(table, tmp_path / "table.doc")
 
 
-def test_broken_configurations_are_named():
-    with pytest.raises(ValueError, match=r"config: found '\{half', allowed: a JSON object"):
-        groups.settings(pd.DataFrame({"config": ["{half"]}))
+@pytest.mark.parametrize("config", ["{half", "[1]", '{"a":' * 9999 + "1" + "}" * 9999])
+def test_broken_configurations_are_named(config):
+    with pytest.raises(ValueError, match=r"config: found '.*', allowed: a JSON object"):
+        groups.settings(pd.DataFrame({"config": [config]}))
