@@ -73,7 +73,8 @@ def load(
     allowed = {name: _allowed_values(name, value) for name, value in (where or {}).items()}
     for attempt in range(_ATTEMPTS):
         try:
-            return _load(paths, allowed, wanted, tables)
+            with ThreadPoolExecutor(_THREADS) as pool:
+                return _load(pool, paths, allowed, wanted, tables)
         except FileNotFoundError:
             # A file may vanish between listing and reading, when its run joins its files.
             if attempt == _ATTEMPTS - 1:
@@ -82,13 +83,14 @@ def load(
 
 
 def _load(
+    pool: ThreadPoolExecutor,
     paths: Sequence[str],
     where: Mapping[str, pa.Array],
     wanted: Mapping[str, list[str] | None],
     tables: Collection[str],
 ) -> Results:
     folders = [found for path in paths for found in _run_folders(path)]
-    read = _parallel(lambda one: _read(one[0], f"{one[1]}/run.parquet", wanted["runs"], where), folders)
+    read = _each(pool, lambda one: _read(one[0], f"{one[1]}/run.parquet", wanted["runs"], where), folders)
     chosen = [(folder, part) for folder, part in zip(folders, read, strict=True) if part is not None]
     runs = _frame([part for _, part in chosen], RUNS, wanted["runs"])
     repeated = runs.loc[runs["run_id"].duplicated(), "run_id"].tolist()
@@ -99,9 +101,9 @@ def _load(
     for table, schema in GROWING.items():
         files: list[tuple[fs.FileSystem, str]] = []
         if table in tables:
-            listed = _parallel(lambda one: part_files(one[0], one[1], table), [folder for folder, _ in chosen])  # noqa: B023
+            listed = _each(pool, lambda one: part_files(one[0], one[1], table), [folder for folder, _ in chosen])  # noqa: B023
             files = [(folder[0], part[2]) for (folder, _), found in zip(chosen, listed, strict=True) for part in found]
-        rows = _parallel(lambda one: _read(one[0], one[1], wanted[table]), files)  # noqa: B023
+        rows = _each(pool, lambda one: _read(one[0], one[1], wanted[table]), files)  # noqa: B023
         frames[table] = _frame([part for part in rows if part is not None], schema, wanted[table])
     return Results(runs=runs, rounds=frames["rounds"], clients=frames["clients"])
 
@@ -165,7 +167,6 @@ def _check(field: str, found: Iterable[str], allowed: Iterable[str]) -> None:
         raise ValueError(f"{field}: found {unknown[0]!r}, allowed: {', '.join(allowed)}")
 
 
-def _parallel(function: Callable[[_T], _U], items: Sequence[_T]) -> list[_U]:
+def _each(pool: ThreadPoolExecutor, function: Callable[[_T], _U], items: Sequence[_T]) -> list[_U]:
     """``function`` of each item, in order."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(function, items))
+    return list(pool.map(function, items))
