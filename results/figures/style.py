@@ -60,8 +60,13 @@ def save(figure: Figure, path: str | Path) -> Path:
 
 
 def styles(frame: pd.DataFrame, names: pd.Series[str]) -> dict[str, Style]:
-    """The style of each group name, by the column ``method`` of ``frame``, which has the index of ``names``."""
-    pairs = pd.DataFrame({"name": names, "method": frame["method"]}).drop_duplicates("name")
+    """The style of each group name, by the column ``method`` of ``frame`` where it has one, else by the name itself.
+
+    Args:
+        frame: a row for each of ``names``, with the same index.
+        names: names of groups.
+    """
+    pairs = pd.DataFrame({"name": names, "method": frame.get("method", names)}).drop_duplicates("name")
     variants = pairs.groupby("method").cumcount()
     return {
         name: style(method, variant)

@@ -68,3 +68,10 @@ def test_every_registered_method_has_a_look_of_its_own():
 def test_importing_results_imports_neither_figures_nor_pages():
     code = "import sys, results, results.tables; sys.exit(bool({'matplotlib', 'jinja2'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_groups_need_not_be_methods(loaded):
+    for by in (["dataset"], ["seed"], []):
+        assert len(figures.accuracy_against_bytes(loaded.runs, by=by).axes) == (2 if "dataset" in by else 1)
+        assert figures.over_rounds(loaded, by=by).axes[0].lines
+        assert figures.client_distributions(loaded, by=by).axes
