@@ -96,7 +96,7 @@ def test_numbers_are_those_of_the_committed_results():
         f"Accuracy goes from {demo.linear_probe_accuracy:.3f} ",
         f"to {demo.final_accuracy:.3f} with {demo.uplink_bpp:.3f} bits per masked parameter and client-round",
         f"{demo.uplink_bytes / client_rounds / 1000:.1f} kB a client-round",
-        f"{demo.downlink_bytes / client_rounds / 1e6:.1f} MB a client-round",
+        f"broadcasts {demo.downlink_bytes / client_rounds / 1000:.1f} kB",
         f"encoded in {fuse8.encode_seconds:.2f} s",
         f"decoded in {fuse8.decode_seconds:.2f} s",
         f"{both[1] / both[0]:.0f} times as fast",
