@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+from ray.autoscaler.v2.utils import is_autoscaler_v2
+from ray.experimental.internal_kv import _internal_kv_get
 
 from fedsim.config import ClusterConfig
 from fedsim.errors import ResourceError
@@ -29,17 +32,17 @@ def connect() -> Iterator[None]:
 
 
 def plan_workers(config: ClusterConfig, cohort_size: int) -> int:
-    """How many workers to start: ``cluster.workers``, or as many as fit, at most one a client of the cohort.
+    """How many workers to start: ``cluster.workers``, or as many as fit now, at most one a client of the cohort.
 
     Raises:
-        ResourceError: the connected cluster cannot hold them; without this check their start would wait for ever.
+        ResourceError: the connected cluster cannot hold them and has no autoscaler that could add nodes for them.
     """
     need = {"CPU": config.cpus_per_worker} | ({"GPU": config.gpus_per_worker} if config.gpus_per_worker else {})
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     fitting = sum(_fitting(node, need) for node in nodes)
     free = _fitting(ray.available_resources(), need)  # over all nodes, so it can be too many but not too few
     wanted = config.workers or max(1, min(fitting, free, cohort_size))
-    if fitting >= wanted:
+    if fitting >= wanted or _can_grow():  # workers wait for new nodes as long as cluster.start_seconds
         return wanted
     short = [
         f"{name}: {wanted} x {amount:g} wanted, the cluster has {sum(node.get(name, 0) for node in nodes):g}"
@@ -51,6 +54,19 @@ def plan_workers(config: ClusterConfig, cohort_size: int) -> int:
         + ("; ".join(short) or "no node has enough CPU and GPU together")
         + "). Lower cluster.workers, cluster.cpus_per_worker or cluster.gpus_per_worker, or add nodes."
     )
+
+
+def _can_grow() -> bool:
+    """Whether an autoscaler may add nodes to the connected cluster.
+
+    Ray has no public way to ask, so this reads what its autoscalers leave in the cluster's store. On Kubernetes the
+    second version is also on where it may add nothing; a request that is too large then waits in vain, and fails late.
+    """
+    if is_autoscaler_v2(fetch_from_server=True):
+        return True
+    report = json.loads(_internal_kv_get("__autoscaling_status") or "{}").get("autoscaler_report") or {}
+    # The first version reports on clusters of a fixed size, too: there each node is a type of its own, node_ID.
+    return any(not node_type.startswith("node_") for node_type in report.get("active_nodes", {}))
 
 
 def _fitting(node: dict[str, float], need: dict[str, float]) -> int:

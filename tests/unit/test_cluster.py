@@ -1,4 +1,6 @@
-"""How many workers fit, from what Ray says of its nodes."""
+"""How many workers fit, from what Ray says of its nodes and its autoscaler."""
+
+import json
 
 import pytest
 
@@ -17,6 +19,19 @@ def nodes(monkeypatch):
         monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": dict(r)} for r in resources])
         monkeypatch.setattr("ray.available_resources", lambda: total | (free or {}))
 
+    return claim
+
+
+@pytest.fixture(autouse=True)
+def autoscaler(monkeypatch):
+    """Sets what the cluster claims of its autoscaler; a cluster of a fixed size when not called."""
+
+    def claim(version, node_types):
+        report = {"autoscaler_report": {"active_nodes": dict.fromkeys(node_types, 1)}} if node_types else {}
+        monkeypatch.setattr("fedsim.cluster.is_autoscaler_v2", lambda fetch_from_server: version == 2)
+        monkeypatch.setattr("fedsim.cluster._internal_kv_get", lambda key: json.dumps(report).encode())
+
+    claim(1, ["node_fffff00000", "node_fffff00001"])
     return claim
 
 
@@ -69,6 +84,35 @@ def test_cpu_and_gpu_on_different_nodes_are_no_room(nodes):
     nodes({"CPU": 8}, {"CPU": 0, "GPU": 8})
     with pytest.raises(ResourceError, match="no node has enough CPU and GPU together"):
         plan_workers(ClusterConfig(gpus_per_worker=1, workers=1), cohort_size=10)
+
+
+AUTOSCALERS = [(1, ["ray.head.default"]), (2, [])]
+
+
+@pytest.mark.parametrize(("version", "node_types"), AUTOSCALERS)
+@pytest.mark.parametrize(
+    ("config", "resources", "expected"),
+    [
+        ({"workers": 3}, [{"CPU": 0}], 3),
+        ({"workers": 3}, [{"CPU": 2}], 3),
+        ({"workers": 1, "gpus_per_worker": 1}, [{"CPU": 8}], 1),
+        ({}, [{}], 1),
+        ({}, [{}, {"CPU": 4}], 4),
+    ],
+)
+def test_an_autoscaler_may_add_what_does_not_fit_now(
+    nodes, autoscaler, version, node_types, config, resources, expected
+):
+    nodes(*resources)
+    autoscaler(version, node_types)
+    assert plan_workers(ClusterConfig(**config), cohort_size=10) == expected
+
+
+def test_a_cluster_that_reports_nothing_has_a_fixed_size(nodes, autoscaler):
+    nodes({"CPU": 2})
+    autoscaler(1, [])
+    with pytest.raises(ResourceError, match="found 3"):
+        plan_workers(ClusterConfig(workers=3), cohort_size=10)
 
 
 def test_shards_are_balanced_by_samples():
