@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 
 from fedsim.config import Config
 from fedsim.errors import ResourceError, WorkerLostError
@@ -152,6 +152,7 @@ class RayExecutor(Executor):
         """
         self._wait_for_start()
         losses: dict[int, int] = {}
+        deadlines: dict[int, float] = {}  # for the restart of a worker
         pending = {submit(worker): worker for worker, items in enumerate(owed) if items}
         while pending:
             for reference in self._wait(list(pending)):
@@ -166,13 +167,22 @@ class RayExecutor(Executor):
                     raise error.cause from error
                 except RayError as error:  # the actor died, ran out of memory, or its node took results with it
                     del pending[reference]
-                    if items:
+                    # A lost node's worker restarts when there is room again: an autoscaler takes minutes to make some.
+                    restarting = restarted and isinstance(error, ActorUnavailableError)
+                    if restarting and time.monotonic() > deadlines[worker]:
+                        raise WorkerLostError(
+                            f"{what} was lost with its worker, which did not start again within "
+                            f"cluster.start_seconds={self._start_seconds:g}"
+                        ) from error
+                    if items and not restarting:
                         # Items are computed in order, so the first one owed is the one that the worker died under.
                         losses[items[0]] = losses.get(items[0], 0) + 1
                         if losses[items[0]] >= self._max_attempts or getattr(error, "actor_init_failed", False):
                             raise WorkerLostError(
                                 f"{what} was lost with its worker {losses[items[0]]} time(s); the last one: {error}"
                             ) from error
+                        deadlines[worker] = time.monotonic() + self._start_seconds
+                    if items:
                         # A call to an actor that is still restarting fails; that would count as another loss.
                         pending[self.workers[worker].alive.remote()] = worker
                 else:
