@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
-from collections.abc import Iterable
+import signal
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
@@ -43,3 +46,23 @@ def wait_for_exit(pids: Iterable[int], seconds: float) -> set[int]:
             left.add(pid)
         os.close(descriptor)
     return left
+
+
+def kill(pids: Iterable[int]) -> None:
+    """Kill processes and their children, as the loss of a machine does to a node's daemon and workers."""
+    doomed = list(pids)
+    for pid in list(doomed):
+        with contextlib.suppress(OSError):  # ended meanwhile
+            doomed += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    for pid in doomed:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert not wait_for_exit(doomed, 20)
+
+
+def wait_until(condition: Callable[[], object], seconds: float) -> None:
+    """Look every tenth of a second until ``condition`` holds, which it must within ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not so within {seconds:g} seconds"
+        time.sleep(0.1)

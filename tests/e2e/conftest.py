@@ -19,10 +19,10 @@ FEDSIM = str(Path(sys.executable).with_name("fedsim"))
 class Terminal:
     """A command on a terminal of its own, whose Ctrl-C reaches the whole process group, as in a shell."""
 
-    def __init__(self, command: list[str], cwd: Path) -> None:
+    def __init__(self, command: list[str], cwd: Path, environment: dict[str, str]) -> None:
         self._master, slave = pty.openpty()
         self.process = subprocess.Popen(
-            command, cwd=cwd, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, env=_environment()
+            command, cwd=cwd, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, env=environment
         )
         os.close(slave)
         self.output = b""
@@ -66,11 +66,11 @@ class Terminal:
 
 @pytest.fixture
 def terminal(tmp_path) -> Iterator[Callable[..., Terminal]]:
-    """Starts ``fedsim`` with arguments on a terminal, in a folder of the test."""
+    """Starts ``fedsim`` with arguments on a terminal, in a folder of the test; ``environment`` is set besides."""
     opened = []
 
-    def start(*arguments: str) -> Terminal:
-        opened.append(Terminal([FEDSIM, *arguments], tmp_path))
+    def start(*arguments: str, environment: dict[str, str] | None = None) -> Terminal:
+        opened.append(Terminal([FEDSIM, *arguments], tmp_path, _environment() | (environment or {})))
         return opened[-1]
 
     yield start
