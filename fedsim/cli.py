@@ -88,6 +88,7 @@ def sweep(
         f"results   {result.path}",
         sep="\n",
         soft_wrap=True,
+        highlight=False,
     )
     if result.failed:
         raise SystemExit(1)

@@ -1,4 +1,4 @@
-"""A run on a cluster that starts without workers, grows, loses a node and shrinks again.
+"""A sweep on a cluster that starts without workers, grows, loses a node and shrinks again.
 
 The cluster is Ray's own autoscaler with the node provider of Ray's tests, which starts a node as processes here.
 """
@@ -19,16 +19,16 @@ import fedsim
 import results
 from tests.processes import commands, kill, ray_processes, wait_for_exit, wait_until
 
-SMALL = (
-    "rounds=10",
-    "data.clients=4",
-    "data.train_samples=200",
-    "data.test_samples=100",
-    "model.masked_blocks=1",
-    "model.head_epochs=2",
-)
-COMMAND = ("run", *SMALL, "cluster.workers=2", "cluster.start_seconds=60")
-SAME = ["round", "accuracy", "loss", "uplink_bytes", "downlink_bytes", "state_digest"]
+SWEEP = {
+    "base": {
+        "rounds": 60,
+        "data": {"clients": 4, "train_samples": 200, "test_samples": 100},
+        "model": {"masked_blocks": 1, "head_epochs": 2},
+        "cluster": {"workers": 1},
+    },
+    "space": {"seed": {"grid": [0, 1]}},
+}
+SAME = ["run_id", "round", "accuracy", "loss", "uplink_bytes", "downlink_bytes", "state_digest"]
 RAYLET = b"/raylet/raylet"
 RAY = str(Path(sys.executable).with_name("ray"))
 HEAD_ID, HEAD_TYPE = "f" * 51 + "00000", "ray.head.default"  # the provider knows no others
@@ -123,17 +123,19 @@ def cluster() -> Iterator[AutoscaledCluster]:
     shutil.rmtree(folder)
 
 
-def test_a_run_starts_without_workers_survives_the_loss_of_a_node_and_leaves_none(cluster, terminal, tmp_path):
+def test_a_sweep_starts_without_workers_survives_the_loss_of_a_node_and_leaves_none(cluster, terminal, tmp_path):
+    (tmp_path / "sweep.yaml").write_text(json.dumps(SWEEP))
     assert not cluster.nodes()
-    run = terminal(*COMMAND, environment=cluster.environment)
-    run.read_until(b"round  2/10")
+    sweep = terminal("sweep", "sweep.yaml", environment=cluster.environment)
+    sweep.read_until(b"/60")
+    wait_until(lambda: len(cluster.nodes()) == 2, 60)
     nodes = cluster.nodes()
-    assert len(nodes) == 2
     kill(nodes[:1])
-    wait_until(lambda: set(cluster.nodes()) - set(nodes), 60)  # the run cannot end without its second worker
-    assert run.wait(120) == 0, run.output[-1000:]
+    assert sweep.wait(120) == 0, sweep.output[-1000:]
     loaded = results.load(tmp_path / "runs")
-    assert loaded.runs["status"].tolist() == ["finished"]
-    undisturbed = fedsim.run(fedsim.load_config(None, [*SMALL, "cluster.executor=serial", f"output={tmp_path}/serial"]))
-    assert loaded.rounds[SAME].equals(undisturbed.load().rounds[SAME])
+    assert loaded.runs["status"].tolist() == ["finished", "finished"]
+    for seed in (0, 1):
+        base = {**SWEEP["base"], "cluster": {"executor": "serial"}, "seed": seed, "output": f"{tmp_path}/serial"}
+        fedsim.run(fedsim.load_config(base))
+    assert loaded.rounds[SAME].equals(results.load(tmp_path / "serial").rounds[SAME])
     wait_until(lambda: not cluster.nodes(), 60)
