@@ -42,7 +42,7 @@ class LiveSweep(Watcher):
 
     def begin(self, total: int, output: str) -> None:
         self._total = total
-        self._console.print(f"sweep     {total} runs in {output}", soft_wrap=True)
+        self._console.print(f"sweep     {total} runs in {output}", soft_wrap=True, highlight=False)
 
     def started(self, job: Job) -> None:
         self._running[job.config.run_id] = job, {}

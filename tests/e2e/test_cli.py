@@ -161,7 +161,7 @@ def test_a_sweep_that_is_killed_goes_on_to_the_rows_of_an_undisturbed_one(termin
     shown = cli("sweep", "sweep.yaml").stdout
     assert "16 finished" in shown
     assert "0 failed" in shown
-    cli("sweep", "sweep.yaml", "output=undisturbed")
+    fedsim.sweep(tmp_path / "sweep.yaml", [f"output={tmp_path}/undisturbed"])
     loaded, undisturbed = results.load(tmp_path / "runs"), results.load(tmp_path / "undisturbed")
     assert set(loaded.runs["status"]) == {"finished"}
     assert len(loaded.runs) == 16
@@ -169,7 +169,7 @@ def test_a_sweep_that_is_killed_goes_on_to_the_rows_of_an_undisturbed_one(termin
     assert loaded.clients[["run_id", "round", "client", "payload_bytes"]].equals(
         undisturbed.clients[["run_id", "round", "client", "payload_bytes"]]
     )
-    assert f"({16} of them before)" in cli("sweep", "sweep.yaml").stdout
+    assert "(16 of them before)" in cli("sweep", "sweep.yaml").stdout
     assert not wait_for_exit(ray_processes() - before, 90)
 
 

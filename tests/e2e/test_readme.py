@@ -55,7 +55,10 @@ def test_the_method_of_the_contributing_guide_runs(tmp_path):
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_demo_gains_three_points_over_its_linear_probe(tmp_path):
     shown = subprocess.run(
-        ["make", "-C", str(ROOT), "demo", f"ARGS=output={tmp_path}"], check=True, capture_output=True, text=True
+        ["make", "-C", str(ROOT), "demo", f"ARGS=output={tmp_path} rounds=8"],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     loaded = results.load(tmp_path)
     run = loaded.runs.iloc[0]
