@@ -22,11 +22,21 @@ from fedsim.sweeps.plan import Plan
 from fedsim.sweeps.trial import Trial, trial_resources
 
 
+_SWITCHES = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # what they log is in the results
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a configuration are the user's
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # no checkpoints of the sweep itself
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
 def run_sweep(sweep: SweepConfig, watcher: Watcher | None = None) -> SweepResult:
     """Run what is not yet finished of a sweep; see :func:`fedsim.sweep`."""
     plan = Plan(sweep)
     ledger = Ledger(plan, watcher)
     if not ledger.only_reused():
+        for name, value in _SWITCHES.items():  # before Ray starts, whose processes inherit them
+            os.environ.setdefault(name, value)
         with connect():
             _tune(sweep, ledger)
     ledger.settle()
@@ -94,13 +104,6 @@ class _Callback(_NotStored, tune.Callback):
 
 
 def _tune(sweep: SweepConfig, ledger: Ledger) -> None:
-    for name, value in {
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # what they log is in the results
-        "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a configuration are the user's
-        "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
-        "RAY_AIR_NEW_OUTPUT": "0",
-    }.items():
-        os.environ.setdefault(name, value)
     scheduler: TrialScheduler = FIFOScheduler()
     if (stopping := sweep.early_stopping) is not None:
         scheduler = ASHAScheduler(
