@@ -21,7 +21,6 @@ from fedsim.sweeps.ledger import Ledger, SweepResult, Watcher
 from fedsim.sweeps.plan import Plan
 from fedsim.sweeps.trial import Trial, trial_resources
 
-
 _SWITCHES = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # what they log is in the results
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a configuration are the user's
