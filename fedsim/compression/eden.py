@@ -50,11 +50,12 @@ class Eden(Compressor):
         rotated_n = rotate(sent_n, key)
         norm2_c = chunk_sums(np.square(rotated_n, dtype=np.float64))
         sizes_c = np.diff(chunk_starts(sent_n.size))
-        # To unit variance; a chunk of zeros stays zero.
+        # To unit variance; a chunk of zeros stays zero, and one of the smallest floats nearly so.
         gain_c = np.sqrt(np.divide(sizes_c, norm2_c, out=np.zeros_like(norm2_c), where=norm2_c > 0))
+        gain_c = np.minimum(gain_c, np.finfo(np.float32).max).astype(np.float32)
         centroids = lloyd_max_centroids(self._bits)
         borders = ((centroids[1:] + centroids[:-1]) / 2).astype(np.float32)
-        index_n = np.searchsorted(borders, rotated_n * spread(gain_c.astype(np.float32), sent_n.size)).astype(np.uint8)
+        index_n = np.searchsorted(borders, rotated_n * spread(gain_c, sent_n.size)).astype(np.uint8)
         product_c = chunk_sums(rotated_n * centroids[index_n])
         scales_c = np.divide(norm2_c, product_c, out=np.zeros_like(norm2_c), where=product_c > 0)
         planes = [np.packbits(index_n >> bit & 1).tobytes() for bit in range(self._bits)]

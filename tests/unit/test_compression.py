@@ -4,7 +4,7 @@ import contextlib
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -52,6 +52,7 @@ vectors = hnp.arrays(np.float32, st.integers(1, 300), elements=st.floats(-1e6, 1
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(vectors, st.integers(0, 2**64 - 1))
+@example(np.array([2.0**-126] + 15 * [0.0], np.float32), 0)
 def test_every_vector_has_a_finite_estimate_of_its_shape(compressor, vector, key):
     estimate = round_trip(compressor, vector, key)
     assert estimate.dtype == np.float32
