@@ -56,7 +56,7 @@ def with_keys(runs: pd.DataFrame, by: Sequence[str] | None = None) -> tuple[pd.D
             if (
                 name not in _NOT_SETTINGS
                 and not name.startswith("cluster.")
-                and _varies_within(runs, keys, found[name])
+                and _varies_within([(runs if key in runs else found)[key] for key in keys], found[name])
             ):
                 keys.append(name)
     else:
@@ -93,11 +93,12 @@ def _varies(values: pd.Series[Any]) -> bool:
     return values.map(_text).nunique() > 1
 
 
-def _varies_within(runs: pd.DataFrame, keys: Sequence[str], values: pd.Series[Any]) -> bool:
+def _varies_within(keys: Sequence[pd.Series[Any]], values: pd.Series[Any]) -> bool:
+    """Whether the values differ between rows that are alike in all keys."""
     if not _varies(values):
         return False
     texts = values.map(_text)
-    return bool((texts.groupby([runs[key].map(_text) for key in keys]).nunique() > 1).any())
+    return bool((texts.groupby([key.map(_text) for key in keys]).nunique() > 1).any())
 
 
 def _text(value: Any) -> str:

@@ -36,6 +36,16 @@ RUNS = pd.DataFrame(
 )
 
 
+def test_several_keys_of_the_configuration_may_set_groups_apart():
+    rows = []
+    for lr, head in ((0.1, "fit"), (0.1, "random"), (0.2, "fit")):
+        row = run("deltamask", 0, 0.5, lr=lr)
+        rows.append(row | {"config": json.dumps(json.loads(row["config"]) | {"model": {"head": head}})})
+    table = tables.groups(pd.DataFrame(rows))
+    assert table.attrs["keys"] == ["method", "train.lr", "model.head"]
+    assert len(table) == 3
+
+
 def test_runs_are_grouped_by_what_varies_but_the_seed():
     table = tables.groups(RUNS)
     assert table.attrs == {"unfinished": 1, "keys": ["method", "dataset", "train.lr"]}
