@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -17,12 +18,11 @@ _SIZE = struct.Struct("<I")
 _ONE_CLASS = np.zeros(1, np.uint8)
 
 
-def pack_state(probabilities: GlobalProbabilities, initial: GlobalProbabilities) -> bytes:
-    """The whole state, for a receiver who knows what it was at the start; a few bytes while it still is that."""
+def pack_state(probabilities: GlobalProbabilities, initial: Mapping[str, np.ndarray]) -> bytes:
+    """The whole state, for a receiver who knows the one at the start, ``initial``; a few bytes at the start."""
     body = []
-    expected = initial.state()
     for name, array in probabilities.state().items():
-        words = encode_integers(array, expected[name], _ONE_CLASS) if not np.array_equal(array, expected[name]) else b""
+        words = encode_integers(array, initial[name], _ONE_CLASS) if not np.array_equal(array, initial[name]) else b""
         body += [_SIZE.pack(len(words)), words]
     return payload.pack(payload.STATE, probabilities.theta_d.size, b"".join(body))
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from deltamask import payload
 from deltamask.payload import PayloadError
-from fedsim.config import Group
+from fedsim.groups import Group
 
 
 class CompressorConfig(Group):

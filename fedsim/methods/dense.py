@@ -19,7 +19,8 @@ from torch import Tensor, nn
 import deltamask as dm
 from fedsim.compression import COMPRESSORS, CompressorConfig, make_compressor
 from fedsim.compression.none import NoneConfig
-from fedsim.config import Config, MethodConfig, named_group
+from fedsim.config import Config, MethodConfig
+from fedsim.groups import named_group
 from fedsim.methods.base import Absorbed, ClientTask, Forward, Method, MethodClient, MethodServer, Upload
 from fedsim.methods.head import head_shapes
 from fedsim.methods.training import make_optimizer, train_steps

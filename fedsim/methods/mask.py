@@ -189,6 +189,7 @@ class MaskServer(MethodServer):
     def __init__(self, config: Config, model: TaskModel) -> None:
         super().__init__(config, model)
         self._probabilities = initial_probabilities(config, model)
+        self._initial = self._probabilities.state()
         self._update: bytes | None = None
 
     @abstractmethod
@@ -204,8 +205,7 @@ class MaskServer(MethodServer):
         return 1
 
     def broadcast(self) -> bytes:
-        state = dm.pack_state(self._probabilities, initial_probabilities(self.config, self.model))
-        return state + pack_tensors(self.model.head_state())
+        return dm.pack_state(self._probabilities, self._initial) + pack_tensors(self.model.head_state())
 
     def update(self) -> bytes | None:
         return self._update

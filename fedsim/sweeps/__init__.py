@@ -6,14 +6,14 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fedsim.sweeps.config import SweepConfig, load_sweep
+from fedsim.sweeps.config import load_sweep
 
 if TYPE_CHECKING:
     from fedsim.sweeps.ledger import SweepResult, Watcher
 
 
 def sweep(
-    source: SweepConfig | Mapping[str, Any] | str | os.PathLike[str],
+    source: Mapping[str, Any] | str | os.PathLike[str],
     overrides: Iterable[str] = (),
     *,
     smoke: bool = False,
@@ -26,7 +26,7 @@ def sweep(
     anew.
 
     Args:
-        source: a sweep, a nested mapping, or the path of a YAML file.
+        source: a nested mapping, or the path of a YAML file.
         overrides: ``"key=value"``; keys of the sweep such as ``search.trials``, all others of ``base``.
         smoke: shrink it to minutes on two cores, with embedded data and backbone.
         watcher: told as the sweep goes on.
@@ -37,5 +37,4 @@ def sweep(
     """
     from fedsim.sweeps.runner import run_sweep  # imports Ray Tune
 
-    config = source if isinstance(source, SweepConfig) else load_sweep(source, overrides, smoke=smoke)
-    return run_sweep(config, watcher)
+    return run_sweep(load_sweep(source, overrides, smoke=smoke), watcher)

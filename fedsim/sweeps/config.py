@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from fedsim.config import Group, apply_override, explain_errors, read_yaml
 from fedsim.errors import ConfigError
+from fedsim.groups import Group, apply_override, explain_errors, read_yaml
 from results.schema import ROUNDS, RUNS
 
 _KINDS = ("grid", "choice", "uniform", "loguniform", "integer")
@@ -140,7 +141,7 @@ def load_sweep(
     Raises:
         ConfigError: a file that is missing or not YAML, an unknown key or an invalid value.
     """
-    tree: Any = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source))
+    tree: Any = copy.deepcopy(dict(source)) if isinstance(source, Mapping) else read_yaml(Path(source))
     for override in overrides:
         root = override.partition("=")[0].split(".")[0]
         apply_override(tree, override if root in SweepConfig.model_fields else f"base.{override}")
@@ -166,11 +167,13 @@ def shrunk(sweep: SweepConfig) -> SweepConfig:
     Grids over datasets, backbones and seeds have one value, longer grids of numbers keep their ends, all others stay;
     ranges are searched once.
     """
-    base = {key: dict(value) if isinstance(value, Mapping) else value for key, value in sweep.base.items()}
+    base = dict(sweep.base)
     for key, value in SMOKE.items():
         if isinstance(value, dict):
             # Of these groups, what stays is what the smoke run is about, not where data and weights are.
-            kept = {k: v for k, v in base.get(key, {}).items() if k in ("partition", "alpha", "head", "feature_dtype")}
+            group = base.get(key)
+            group = group if isinstance(group, Mapping) else {}
+            kept = {k: v for k, v in group.items() if k in ("partition", "alpha", "head", "feature_dtype")}
             base[key] = kept | value
         else:
             base[key] = value

@@ -12,8 +12,9 @@ from typing import Any
 import optuna
 
 from deltamask import stream_key
-from fedsim.config import Config, assign, load_config
+from fedsim.config import Config, load_config
 from fedsim.errors import ConfigError
+from fedsim.groups import assign
 from fedsim.sweeps.config import Dimension, SweepConfig
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -39,7 +40,6 @@ class _Batch:
     """Suggestions whose results the study learns together, in their order, whatever finishes first."""
 
     trials: list[optuna.Trial]
-    jobs: list[Job]
     results: dict[int, Mapping[str, Any] | None] = field(default_factory=dict)
 
 
@@ -111,7 +111,7 @@ class Plan:
     def _suggest(self, point: int) -> None:
         count = min(self._sweep.search.batch, self._trials - self._asked[point])
         self._asked[point] += count
-        batch = _Batch([], [])
+        batch = _Batch([])
         for position in range(count):
             values = dict(self._points[point])
             if self._studies:
@@ -120,9 +120,7 @@ class Plan:
                 for key, dimension in self._searched.items():
                     if self._applies(dimension, values):
                         values[key] = _suggest_value(trial, key, dimension)
-            job = Job(self._config(values), values)
-            batch.jobs.append(job)
-            self._ready.append((point, position, job))
+            self._ready.append((point, position, Job(self._config(values), values)))
         self._batches[point] = batch
 
     def _expand(self, values: dict[str, Any], grid: list[tuple[str, Dimension]]) -> Iterator[dict[str, Any]]:

@@ -7,9 +7,11 @@ from typing import Any
 from ray import tune
 
 from fedsim.config import Config
+from fedsim.data import load_dataset, make_partition
 from fedsim.executors import Executor, SerialExecutor
 from fedsim.shard import set_threads
 from fedsim.simulation import Simulation
+from fedsim.workers import RayExecutor
 
 
 class Trial(tune.Trainable):
@@ -53,9 +55,6 @@ class Trial(tune.Trainable):
 def _executor(config: Config) -> Executor:
     if config.cluster.executor == "serial":
         return SerialExecutor(config)
-    from fedsim.data import load_dataset, make_partition
-    from fedsim.workers import RayExecutor
-
     set_threads(1)
     sizes = make_partition(load_dataset(config.data).train, config.data, config.seed).sizes()
     return RayExecutor(config, sizes, trial_workers(config))

@@ -9,13 +9,12 @@ from fedsim.sweeps.config import load_sweep
 from fedsim.sweeps.plan import Plan
 
 PAPER = sorted((Path(__file__).parents[2] / "pipelines" / "paper").glob("*.yaml"))
-#: All smoke runs share one folder, so that what two sweeps have in common runs once.
-SHARED = "smoke"
 
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory):
-    return str(tmp_path_factory.mktemp(SHARED))
+    """One folder for all, so that what two sweeps have in common runs once."""
+    return str(tmp_path_factory.mktemp("smoke"))
 
 
 @pytest.mark.usefixtures("ray_cluster")

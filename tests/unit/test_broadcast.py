@@ -50,7 +50,7 @@ def test_sums_and_states_lead_to_the_same_probabilities(make):
         server.step()
         follower.apply(unpack_sums(update, follower))
         newcomer = make()
-        unpack_state(pack_state(server, make()), newcomer)
+        unpack_state(pack_state(server, make().state()), newcomer)
         for other in (follower, newcomer):
             assert np.array_equal(other.theta_d, server.theta_d)
             assert all(np.array_equal(other.state()[name], array) for name, array in server.state().items())
@@ -58,7 +58,7 @@ def test_sums_and_states_lead_to_the_same_probabilities(make):
 
 
 def test_the_state_of_the_start_is_a_few_bytes(make):
-    assert len(pack_state(make(), make())) < 40
+    assert len(pack_state(make(), make().state())) < 40
 
 
 def test_few_flips_are_few_bytes():
@@ -75,7 +75,7 @@ def test_corrupt_or_foreign_bytes_raise_the_typed_error(make):
     observe(server, 0)
     update = pack_sums(server, server.round_sums)
     server.step()
-    state = pack_state(server, make())
+    state = pack_state(server, make().state())
     for data in (b"", update[:-1], update[:-4], update + b"0000", state, bytes(len(update))):
         with pytest.raises(PayloadError):
             unpack_sums(data, make())
