@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from fedsim.errors import ConfigError
-from fedsim.groups import Group, apply_override, explain_errors, named_group, read_yaml
+from fedsim.settings._settings import Group, apply_override, explain_errors, named_group, read_yaml
 
 
 class DataConfig(Group):

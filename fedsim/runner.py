@@ -133,15 +133,15 @@ def _open(config: Config, output: str, prepare: Callable[[], None]) -> Iterator[
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     # Imported here: validating a configuration or listing methods needs neither Ray nor a model.
     if config.cluster.executor == "serial":
-        from fedsim.executors import SerialExecutor
-        from fedsim.simulation import Simulation
+        from fedsim.engine._executors import SerialExecutor
+        from fedsim.engine._simulation import Simulation
 
         executor = SerialExecutor(config)
         prepare()
         yield Simulation(config, executor, output, command)
         return
-    from fedsim.cluster import connect, plan_workers
-    from fedsim.driver import RemoteSimulation
+    from fedsim.distributed._cluster import connect, plan_workers
+    from fedsim.distributed._driver import RemoteSimulation
 
     with connect():
         workers = plan_workers(config.cluster, config.cohort_size)

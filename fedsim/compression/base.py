@@ -10,7 +10,7 @@ from pydantic import Field
 
 from deltamask import payload
 from deltamask.payload import PayloadError
-from fedsim.groups import Group
+from fedsim.settings._settings import Group
 
 
 class CompressorConfig(Group):

@@ -11,7 +11,16 @@ from fedsim.data.digits import Digits
 from fedsim.data.folder import ImageFolder
 from fedsim.data.images import Decoder, Images
 from fedsim.data.parquet import ParquetDataset
-from fedsim.data.partition import Dirichlet, Iid, Natural, Partition, Partitioner, Quantity, Shards, partition
+from fedsim.data.partition._partition import (
+    Dirichlet,
+    Iid,
+    Natural,
+    Partition,
+    Partitioner,
+    Quantity,
+    Shards,
+    partition,
+)
 from fedsim.data.synthetic import Synthetic
 from fedsim.data.torchvision_datasets import (
     Cars196,

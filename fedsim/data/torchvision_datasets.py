@@ -32,7 +32,7 @@ class TorchvisionDataset(Dataset):
         return self._load(train=False)
 
     def _load(self, **arguments: Any) -> Any:
-        from fedsim.torchvision_import import import_torchvision  # slow to import, and only needed here
+        from fedsim.data.torchvision_import import import_torchvision  # slow to import, and only needed here
 
         root = Path(self.config.path or _DEFAULT_ROOT).expanduser()
         source = getattr(import_torchvision().datasets, self.source)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from deltamask.codecs import CODECS as _CODECS
 from deltamask.codecs import Codec
+from fedsim.heads._fit import Fit
+from fedsim.heads._random import RandomHead
 from fedsim.methods.base import Method, MethodClient, MethodServer
 from fedsim.methods.bitfit import BitFit
 from fedsim.methods.deepreduce import DeepReduceMethod
@@ -18,12 +20,10 @@ from fedsim.methods.eden import EdenMethod
 from fedsim.methods.fedavg import FedAvg
 from fedsim.methods.fedmask import FedMask
 from fedsim.methods.fedpm import FedPM
-from fedsim.methods.fit import Fit
 from fedsim.methods.linear_probe import LinearProbe
 from fedsim.methods.lora import Lora
 from fedsim.methods.mask import MaskClient, MaskConfig, MaskServer
 from fedsim.methods.qsgd import QsgdMethod
-from fedsim.methods.random_head import RandomHead
 from fedsim.registry import ImportingRegistry, Registry
 
 __all__ = [

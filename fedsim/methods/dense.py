@@ -20,12 +20,12 @@ import deltamask as dm
 from fedsim.compression import COMPRESSORS, CompressorConfig, make_compressor
 from fedsim.compression.none import NoneConfig
 from fedsim.config import Config, MethodConfig
-from fedsim.groups import named_group
 from fedsim.methods.base import Absorbed, ClientTask, Forward, Method, MethodClient, MethodServer, Upload
 from fedsim.methods.head import head_shapes
 from fedsim.methods.training import make_optimizer, train_steps
+from fedsim.methods.wire import pack_tensors, unpack_tensors
 from fedsim.models import TaskModel
-from fedsim.wire import pack_tensors, unpack_tensors
+from fedsim.settings._settings import named_group
 
 
 class DenseConfig(MethodConfig):

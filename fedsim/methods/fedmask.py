@@ -17,8 +17,8 @@ from fedsim.methods.base import Absorbed, ClientTask, Forward, Method, MethodCli
 from fedsim.methods.head import head_shapes
 from fedsim.methods.mask import pack_mask, unpack_mask
 from fedsim.methods.training import make_optimizer, train_steps
+from fedsim.methods.wire import pack_tensors, unpack_tensors
 from fedsim.models import TaskModel
-from fedsim.wire import pack_tensors, unpack_tensors
 
 _CODEC = "bitmap"
 

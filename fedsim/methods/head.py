@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fedsim.methods.base import Forward, MethodClient, MethodServer
+from fedsim.methods.wire import pack_tensors, unpack_tensors
 from fedsim.models import TaskModel
-from fedsim.wire import pack_tensors, unpack_tensors
 
 
 class HeadClient(MethodClient):

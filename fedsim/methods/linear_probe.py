@@ -15,8 +15,8 @@ from fedsim.config import Config
 from fedsim.methods.base import Absorbed, ClientTask, Method, Upload
 from fedsim.methods.head import HeadClient, HeadServer, head_shapes
 from fedsim.methods.training import train_steps
+from fedsim.methods.wire import pack_tensors, unpack_tensors
 from fedsim.models import TaskModel
-from fedsim.wire import pack_tensors, unpack_tensors
 
 
 class _Client(HeadClient):

@@ -18,8 +18,8 @@ from fedsim.config import Config, MethodConfig
 from fedsim.methods.base import Absorbed, ClientTask, Forward, MethodClient, MethodServer, Upload
 from fedsim.methods.head import head_shapes
 from fedsim.methods.training import make_optimizer, train_steps
+from fedsim.methods.wire import pack_tensors, unpack_tensors
 from fedsim.models import TaskModel
-from fedsim.wire import pack_tensors, unpack_tensors
 
 
 class MaskConfig(MethodConfig):

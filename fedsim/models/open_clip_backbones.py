@@ -7,10 +7,10 @@ from typing import ClassVar
 from torch import Tensor
 
 from fedsim.config import ModelConfig
+from fedsim.data.torchvision_import import import_torchvision
 from fedsim.models.backbone import Backbone, BackboneFamily, no_weights, seeded, unknown_name
 from fedsim.models.checkpoint import load_weights
 from fedsim.models.split import split_open_clip
-from fedsim.torchvision_import import import_torchvision
 
 
 class OpenClipFamily(BackboneFamily):

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 from torch import nn
 
 from fedsim.config import ModelConfig
+from fedsim.data.torchvision_import import import_torchvision
 from fedsim.models.backbone import Backbone, BackboneFamily, no_weights, seeded, unknown_name
 from fedsim.models.checkpoint import load_weights
 from fedsim.models.split import split_timm
-from fedsim.torchvision_import import import_torchvision
 
 _IGNORED = ("head.", "head_dist.", "fc.", "classifier.", "mask_token", "register_tokens")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fedsim.sweeps.config import load_sweep
 
 if TYPE_CHECKING:
-    from fedsim.sweeps.ledger import SweepResult, Watcher
+    from fedsim.sweeps.tracker import SweepResult, Watcher
 
 
 def sweep(

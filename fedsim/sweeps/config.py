@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from fedsim.errors import ConfigError
-from fedsim.groups import Group, apply_override, explain_errors, read_yaml
+from fedsim.settings._settings import Group, apply_override, explain_errors, read_yaml
 from results.schema import ROUNDS, RUNS
 
 _KINDS = ("grid", "choice", "uniform", "loguniform", "integer")

@@ -12,8 +12,8 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from fedsim.sweeps.ledger import Watcher
 from fedsim.sweeps.plan import Job
+from fedsim.sweeps.tracker import Watcher
 
 _SHOWN = 8
 

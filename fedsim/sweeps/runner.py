@@ -15,10 +15,10 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from fedsim.cluster import connect
+from fedsim.distributed._cluster import connect
 from fedsim.sweeps.config import SweepConfig
-from fedsim.sweeps.ledger import Ledger, SweepResult, Watcher
 from fedsim.sweeps.plan import Plan
+from fedsim.sweeps.tracker import Ledger, SweepResult, Watcher
 from fedsim.sweeps.trial import Trial, trial_resources
 
 _SWITCHES = {

@@ -8,10 +8,10 @@ from ray import tune
 
 from fedsim.config import Config
 from fedsim.data import load_dataset, make_partition
-from fedsim.executors import Executor, SerialExecutor
-from fedsim.shard import set_threads
-from fedsim.simulation import Simulation
-from fedsim.workers import RayExecutor
+from fedsim.distributed._workers import RayExecutor
+from fedsim.engine._executors import Executor, SerialExecutor
+from fedsim.engine._simulation import Simulation
+from fedsim.engine._trainer import set_threads
 
 
 class Trial(tune.Trainable):

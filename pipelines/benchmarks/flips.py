@@ -10,8 +10,8 @@ import numpy as np
 
 import fedsim
 from deltamask import codecs, payload, stream_key
-from fedsim.executors import SerialExecutor
-from fedsim.federation import Federation
+from fedsim.engine._executors import SerialExecutor
+from fedsim.engine._federation import Federation
 from fedsim.methods.base import ClientTask
 from fedsim.methods.deltamask import DeltaMask
 from fedsim.methods.deltamask_plus import DeltaMaskPlus

@@ -5,11 +5,11 @@ import ray
 
 from fedsim import ResourceError, WorkerLostError
 from fedsim.data import load_dataset, make_partition
-from fedsim.executors import SerialExecutor
-from fedsim.federation import Federation
+from fedsim.distributed._workers import RayExecutor
+from fedsim.engine._executors import SerialExecutor
+from fedsim.engine._federation import Federation
 from fedsim.methods import METHODS
 from fedsim.methods.base import Broadcast
-from fedsim.workers import RayExecutor
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 

@@ -7,7 +7,7 @@ from PIL import Image
 import fedsim
 import results
 from fedsim import ResourceError
-from fedsim.driver import RemoteSimulation
+from fedsim.distributed._driver import RemoteSimulation
 from fedsim.errors import DataError
 from tests.processes import actors, wait_for_exit
 

@@ -6,7 +6,7 @@ from moto.server import ThreadedMotoServer
 
 import fedsim
 import results
-from fedsim.sweeps.ledger import Watcher
+from fedsim.sweeps.tracker import Watcher
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 

@@ -20,7 +20,13 @@ FORBIDDEN = {
     "results": {"ray", "torch", "fedsim", "deltamask", "pipelines"},
     "fedsim": {"pipelines"},
 }
-RAY_MODULES = {"driver.py", "workers.py", "cluster.py", "sweeps/runner.py", "sweeps/trial.py"}
+RAY_MODULES = {
+    "distributed/_driver.py",
+    "distributed/_workers.py",
+    "distributed/_cluster.py",
+    "sweeps/runner.py",
+    "sweeps/trial.py",
+}
 
 
 def imports(path: Path) -> set[str]:

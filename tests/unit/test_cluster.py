@@ -5,9 +5,9 @@ import json
 import pytest
 
 from fedsim import ResourceError
-from fedsim.cluster import plan_workers
 from fedsim.config import ClusterConfig
-from fedsim.workers import _balanced_shards
+from fedsim.distributed._cluster import plan_workers
+from fedsim.distributed._workers import _balanced_shards
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def autoscaler(monkeypatch):
 
     def claim(version, node_types):
         report = {"autoscaler_report": {"active_nodes": dict.fromkeys(node_types, 1)}} if node_types else {}
-        monkeypatch.setattr("fedsim.cluster.is_autoscaler_v2", lambda fetch_from_server: version == 2)
-        monkeypatch.setattr("fedsim.cluster._internal_kv_get", lambda key: json.dumps(report).encode())
+        monkeypatch.setattr("fedsim.distributed._cluster.is_autoscaler_v2", lambda fetch_from_server: version == 2)
+        monkeypatch.setattr("fedsim.distributed._cluster._internal_kv_get", lambda key: json.dumps(report).encode())
 
     claim(1, ["node_fffff00000", "node_fffff00001"])
     return claim

@@ -15,8 +15,8 @@ from PIL import Image
 from fedsim.config import DataConfig
 from fedsim.data import DATASETS, Decoder, load_dataset
 from fedsim.data.images import ArrayImages, FileImages
+from fedsim.data.torchvision_import import import_torchvision
 from fedsim.errors import DataError
-from fedsim.torchvision_import import import_torchvision
 
 RNG = np.random.default_rng(0)
 

@@ -11,9 +11,9 @@ from PIL import Image
 from fedsim.config import load_config
 from fedsim.data import load_dataset
 from fedsim.errors import DataError
-from fedsim.features import BLOCK, FeatureStore, make_room
+from fedsim.features._prefix import PrefixFeatures
+from fedsim.features._store import BLOCK, FeatureStore, make_room
 from fedsim.models import build_model
-from fedsim.prefix import PrefixFeatures
 
 ROWS, SHAPE = 5 * BLOCK + 7, (3, 2)
 FLOAT = np.dtype(np.float32)

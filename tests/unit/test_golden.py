@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from fedsim.config import load_config
-from fedsim.executors import SerialExecutor
-from fedsim.federation import Federation
+from fedsim.engine._executors import SerialExecutor
+from fedsim.engine._federation import Federation
 
 GOLDEN = Path(__file__).with_name("golden.json")
 _SMALL = {

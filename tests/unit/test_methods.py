@@ -12,8 +12,8 @@ from deltamask.payload import HEADER_BYTES
 from fedsim import ConfigError
 from fedsim.compression import make_compressor
 from fedsim.config import TrainConfig
-from fedsim.executors import SerialExecutor
-from fedsim.federation import Federation
+from fedsim.engine._executors import SerialExecutor
+from fedsim.engine._federation import Federation
 from fedsim.methods import HEADS, METHODS
 from fedsim.methods.base import Broadcast
 from fedsim.methods.mask import unpack_mask

@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 import deltamask as dm
 from fedsim import ConfigError
 from fedsim.config import ModelConfig, load_config
+from fedsim.data.torchvision_import import import_torchvision
 from fedsim.models import BACKBONES, build_model
 from fedsim.models.tiny_vit import TinyViT
-from fedsim.torchvision_import import import_torchvision
 
 #: Masked parameters of five blocks, and all parameters of the vision tower.
 PAPER = {

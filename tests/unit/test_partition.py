@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fedsim import ConfigError
 from fedsim.config import DataConfig
 from fedsim.data import PARTITIONERS
-from fedsim.data.partition import Dirichlet, Iid, Natural, Quantity, Shards, partition
+from fedsim.data.partition._partition import Dirichlet, Iid, Natural, Quantity, Shards, partition
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deltamask import PayloadError, payload
-from fedsim.wire import pack_tensors, unpack_tensors
+from fedsim.methods.wire import pack_tensors, unpack_tensors
 
 SHAPES = {"theta": (5,), "weight": (2, 3)}
 TENSORS = {name: np.random.default_rng(0).random(shape, np.float32) for name, shape in SHAPES.items()}

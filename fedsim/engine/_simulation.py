@@ -8,10 +8,10 @@ from importlib.metadata import version
 from typing import Any
 
 import results
-from fedsim.checkpoint import load_checkpoint, save_checkpoint
 from fedsim.config import Config
-from fedsim.executors import Executor
-from fedsim.federation import VARYING, Federation
+from fedsim.engine._checkpoint import load_checkpoint, save_checkpoint
+from fedsim.engine._executors import Executor
+from fedsim.engine._federation import VARYING, Federation
 from fedsim.provenance import describe_machine, git_commit
 
 

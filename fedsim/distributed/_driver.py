@@ -11,8 +11,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fedsim.config import Config
 from fedsim.data import load_dataset, make_partition
-from fedsim.simulation import Simulation
-from fedsim.workers import Interrupted, RayExecutor
+from fedsim.distributed._workers import Interrupted, RayExecutor
+from fedsim.engine._simulation import Simulation
 
 
 @ray.remote

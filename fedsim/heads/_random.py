@@ -10,7 +10,7 @@ import numpy as np
 from deltamask import stream_key
 from fedsim.methods.base import Absorbed, ClientTask, Method, Upload
 from fedsim.methods.head import HeadClient, HeadServer
-from fedsim.wire import pack_tensors, unpack_tensors
+from fedsim.methods.wire import pack_tensors, unpack_tensors
 
 
 class _Client(HeadClient):

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from fedsim.config import Config
+from fedsim.engine._trainer import ClientResult, Prepared, Score, Shard, Stage, set_threads
 from fedsim.methods.base import Broadcast
-from fedsim.shard import ClientResult, Prepared, Score, Shard, Stage, set_threads
 
 
 class Executor(ABC):

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from fedsim.config import Config
 from fedsim.methods.base import Absorbed, ClientTask, Method, Upload
 from fedsim.methods.head import HeadClient, HeadServer
+from fedsim.methods.wire import pack_tensors, unpack_tensors
 from fedsim.models import TaskModel
-from fedsim.wire import pack_tensors, unpack_tensors
 
 _PSEUDO_COUNT = 0.5  # of a class that no client has
 

@@ -12,12 +12,12 @@ import numpy as np
 from deltamask import stream_key
 from fedsim.config import Config
 from fedsim.data import load_dataset
+from fedsim.engine._executors import Executor
+from fedsim.engine._trainer import ClientResult, Prepared, Score, Stage, evaluation_chunks
 from fedsim.errors import CheckpointError
-from fedsim.executors import Executor
 from fedsim.methods import HEADS, METHODS
 from fedsim.methods.base import Broadcast
 from fedsim.models import build_model
-from fedsim.shard import ClientResult, Prepared, Score, Stage, evaluation_chunks
 
 #: Begins the names in :meth:`Federation.state` of what has no fixed form, such as what sampled clients remember.
 VARYING = "varying."

@@ -17,10 +17,10 @@ from deltamask import uniform_bits
 from fedsim.config import Config
 from fedsim.data import load_dataset, make_partition
 from fedsim.errors import ResourceError
+from fedsim.features._prefix import PrefixFeatures
 from fedsim.methods import HEADS, METHODS
 from fedsim.methods.base import Broadcast, ClientTask, Upload
 from fedsim.models import build_model
-from fedsim.prefix import PrefixFeatures
 
 #: Which method a round runs: the one that fits the head, in round 0, or the one of the experiment.
 Stage = Literal["head", "method"]

@@ -15,10 +15,10 @@ import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 
 from fedsim.config import Config
+from fedsim.engine._executors import Executor
+from fedsim.engine._trainer import ClientResult, Prepared, Score, Shard, Stage, set_threads
 from fedsim.errors import ResourceError, WorkerLostError
-from fedsim.executors import Executor
 from fedsim.methods.base import Broadcast
-from fedsim.shard import ClientResult, Prepared, Score, Shard, Stage, set_threads
 
 _POLL_SECONDS = 0.5  # how soon an interrupt is noticed
 _RESTARTS = 5  # deaths of a worker while it restarts that are put up with

@@ -14,7 +14,7 @@ from fedsim.config import Config
 from fedsim.data import Decoder, Images
 from fedsim.data.images import digest
 from fedsim.errors import DataError
-from fedsim.features import BLOCK, Built, FeatureStore, make_room
+from fedsim.features._store import BLOCK, Built, FeatureStore, make_room
 from fedsim.models import TaskModel
 
 _NAMED = 5  # corrupt images that a message names

@@ -1,0 +1,1 @@
+"""All that knows Ray: the cluster, the driver actor and the workers."""

@@ -1,0 +1,1 @@
+"""The round without Ray."""

@@ -1,0 +1,1 @@
+"""How the classifier head is fitted in round 0."""
