@@ -17,13 +17,13 @@ class Update:
 
     Attributes:
         payload: the framed bytes to send.
-        delta_size: number of mask bits that differ from the reference mask.
-        sent_size: how many of them the payload holds.
+        delta_size: number of mask bits that differ from the reference mask; None for other updates than of masks.
+        sent_size: how many of them the payload holds; None likewise.
     """
 
     payload: bytes
-    delta_size: int
-    sent_size: int
+    delta_size: int | None = None
+    sent_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def encode(
     key: int,
     *,
     kappa: float = 1.0,
-    codec: str = "fuse8+png",
+    codec: str | codecs.Codec = "fuse8+png",
     selection: Selection = "kl",
     mask_key: int | None = None,
 ) -> Update:
@@ -61,7 +61,7 @@ def encode(
         theta_g_d: the broadcast probabilities, float32 strictly between 0 and 1, of shape ``(d,)``.
         key: the stream of this round and client, from :func:`deltamask.stream_key`; the server must use the same.
         kappa: share of the flips to send, in (0, 1].
-        codec: a name of :data:`deltamask.codecs.CODECS`.
+        codec: a name of :data:`deltamask.codecs.CODECS`, or a codec of your own.
         selection: which flips are sent: those of largest relative entropy ("kl", as in the paper), those of most
             relative entropy for each bit that the codec spends on them ("gain-per-bit"), or "random" ones.
         mask_key: a stream of its own for the client's mask, so that the masks differ by chance wherever theta is not
@@ -74,7 +74,7 @@ def encode(
         raise ValueError(f"theta_k_d: expected shape {theta_g_d.shape}, found {theta_k_d.shape}")
     if not (theta_k_d.min() >= 0 and theta_k_d.max() <= 1):  # also refuses NaN
         raise ValueError("theta_k_d: expected probabilities in [0, 1], found others (has training diverged?)")
-    coder = codecs.get(codec)
+    coder = codecs.get(codec) if isinstance(codec, str) else codec
     mask_d = bernoulli_mask(theta_k_d, key if mask_key is None else mask_key)
     delta = flipped(mask_d, bernoulli_mask(theta_g_d, key))
     if selection == "random":
@@ -88,7 +88,7 @@ def encode(
     return Update(payload.pack(coder.id, theta_g_d.size, body), delta.size, sent.size)
 
 
-def decode(data: bytes, theta_g_d: np.ndarray, key: int, *, codec: str = "fuse8+png") -> Decoded:
+def decode(data: bytes, theta_g_d: np.ndarray, key: int, *, codec: str | codecs.Codec = "fuse8+png") -> Decoded:
     """Rebuild a client's mask from its payload (DeltaMask, step 5): the reference mask, flipped where the payload says.
 
     Args:
@@ -98,7 +98,7 @@ def decode(data: bytes, theta_g_d: np.ndarray, key: int, *, codec: str = "fuse8+
     Raises:
         PayloadError: the bytes are corrupt, of another codec or another dimension.
     """
-    coder = codecs.get(codec)
+    coder = codecs.get(codec) if isinstance(codec, str) else codec
     flips = coder.decode_given(payload.unpack(data, coder.id, theta_g_d.size), theta_g_d, key)
     reference_d = bernoulli_mask(theta_g_d, key)
     mask_d = reference_d.copy()

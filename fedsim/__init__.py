@@ -1,7 +1,7 @@
 """fedsim: simulation of communication-efficient federated fine-tuning on Ray.
 
 >>> import fedsim
->>> config = fedsim.load_config({"rounds": 2}, ["data.partition=dirichlet", "data.alpha=0.1"])
+>>> config = fedsim.load_config({"rounds": 2}, ["partition.name=dirichlet", "partition.alpha=0.1"])
 >>> config.data.alpha, config.method.name
 (0.1, 'deltamask')
 

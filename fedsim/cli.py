@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import numpy as np
 import typer
 from rich.console import Console
-from rich.table import Table
 
 import results
 from fedsim import runner
-from fedsim.config import Config, MethodConfig, load_config
-from fedsim.display import LiveProgress, summary
+from fedsim.config import Config, load_config, registries
+from fedsim.display import LiveProgress, list_keys, plain_table, summary
 from fedsim.errors import ConfigError, FedsimError
 from fedsim.sweeps import sweep as run_sweep
 
@@ -44,7 +43,7 @@ def run(
 ) -> None:
     """Run an experiment, or go on with it where an earlier attempt ended.
 
-    Example: fedsim run rounds=10 data.partition=dirichlet data.alpha=0.1
+    Example: fedsim run rounds=10 partition.name=dirichlet partition.alpha=0.1
     """
     with _errors():
         config = _config(arguments)
@@ -54,10 +53,22 @@ def run(
 
 
 @app.command()
-def resume(path: Annotated[str, typer.Argument(help="Folder of a run, such as runs/RUN_ID.")]) -> None:
-    """Go on with a run that was interrupted, failed or killed."""
+def resume(
+    path: Annotated[str, typer.Argument(help="Folder of a run, such as runs/RUN_ID.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Of keys that change no result, such as cluster.workers=4."),
+    ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Import code that the run's configuration names, package.module:Class.")
+    ] = False,
+) -> None:
+    """Go on with a run that was interrupted, failed or killed.
+
+    Example: fedsim resume runs/RUN_ID
+    """
     with _errors(), LiveProgress(_console) as live:
-        result = runner.resume(path, progress=live.callbacks)
+        result = runner.resume(path, overrides or (), trust=trust, progress=live.callbacks)
     _show(result)
 
 
@@ -74,13 +85,13 @@ def sweep(
 ) -> None:
     """Run many experiments, or what is not yet finished of them: grids, and searches by Optuna.
 
-    Example: fedsim sweep pipelines/sweep.yaml output=s3://bucket/runs concurrent=64
+    Example: fedsim sweep sweep.yaml output=s3://bucket/runs concurrent=64
     """
     with _errors():
         from fedsim.sweeps.display import LiveSweep
 
         with LiveSweep(_console) as live:
-            result = run_sweep(file, overrides or (), smoke=smoke, watcher=live)
+            result = run_sweep(file, overrides or (), smoke=smoke, callback=live)
     done = len(result.run_ids) - result.failed - result.stopped
     _console.print(
         f"runs      {done} finished ({result.reused} of them before), {result.stopped} stopped early, "
@@ -96,27 +107,8 @@ def sweep(
 
 @app.command("list")
 def list_() -> None:
-    """Show the configuration keys, and the methods, datasets, backbones, codecs and more to choose from."""
-    from fedsim.compression import COMPRESSORS
-    from fedsim.data import DATASETS, PARTITIONERS
-    from fedsim.methods import CODECS, HEADS, METHODS
-    from fedsim.models import BACKBONES
-
-    keys = _plain_table("key", "default", "what it is")
-    for key, default, description in Config.describe_keys():
-        keys.add_row(key, str(default), description)
-    keys.add_row("method.name", MethodConfig.model_fields["name"].default, "method; see below")
-    for key, default, description in _member_keys(METHODS, {"name", "compressor"}):
-        keys.add_row(f"method.{key}", default, description)
-    keys.add_row("method.compressor.name", "none", "compressor of dense updates; see below")
-    for key, default, description in _member_keys(COMPRESSORS, {"name"}):
-        keys.add_row(f"method.compressor.{key}", default, description)
-    names = _plain_table("key", "name", "what it is")
-    registries: list[Any] = [METHODS, DATASETS, PARTITIONERS, BACKBONES, HEADS, CODECS, COMPRESSORS]
-    for registry in registries:
-        for index, member in enumerate(registry):
-            names.add_row(registry.field if index == 0 else "", member.name, member.summary)
-    _console.print(keys, "", names)
+    """Show every configuration key, under the method, dataset, backbone, ... that it belongs to."""
+    _console.print(list_keys(Config, registries()))
 
 
 @app.command()
@@ -151,50 +143,33 @@ def partition(
 ) -> None:
     """Draw which labels each client would have, and how many samples, as a PNG.
 
-    Example: fedsim partition data.partition=dirichlet data.alpha=0.1 data.clients=30
+    Example: fedsim partition partition.name=dirichlet partition.alpha=0.1 partition.clients=30
     """
     with _errors():
         config = _config(arguments)
-        from fedsim.data import load_dataset, make_partition  # slow to import, as are the figures
+        from fedsim.data import load_dataset  # slow to import, as are the figures
+        from fedsim.data.partition import make_partition
         from results import figures
 
         dataset = load_dataset(config.data)
-        split = make_partition(dataset.train, config.data, config.seed)
+        split = make_partition(dataset.train, config.partition, config.seed)
         counts = split.label_counts(dataset.train.labels, len(dataset.classes))
-        title = f"{config.data.name}, {config.data.partition}"
-        if config.data.partition in ("dirichlet", "quantity"):
-            title += f" {config.data.alpha:g}"
+        title = f"{config.data.name}, {config.partition.name}"
+        if (alpha := getattr(config.partition, "alpha", None)) is not None:
+            title += f" {alpha:g}"
         png = figures.save(figures.label_counts(counts, dataset.classes, title), output)
     sizes, labels = counts.sum(1), (counts > 0).sum(1)
-    table = _plain_table("", "least", "median", "most")
+    table = plain_table("", "least", "median", "most")
     for name, values in (("samples a client", sizes), ("labels a client", labels)):
         table.add_row(name, str(values.min()), f"{np.median(values):g}", str(values.max()))
     _console.print(f"{split.clients} clients, {sizes.sum()} training samples, {len(dataset.classes)} classes", table)
     _console.print(f"{png}", soft_wrap=True)
 
 
-def _member_keys(registry: Iterable[Any], left_out: set[str]) -> Iterator[tuple[str, str, str]]:
-    """Keys that members of a registry add to their group: name, default, and whose it is and what."""
-    owners: dict[tuple[str, str, str], list[str]] = {}
-    for member in registry:
-        for key, info in member.Params.model_fields.items():
-            if key not in left_out:
-                owners.setdefault((key, str(info.default), info.description or ""), []).append(member.name)
-    for (key, default, description), names in owners.items():
-        yield key, default, f"{', '.join(names)}: {description}"
-
-
 def _draw(loaded: results.Results, path: Path) -> Path:
     from results import figures  # matplotlib is slow to import, and no other command needs it
 
     return figures.save(figures.accuracy_and_bpp(loaded), path)
-
-
-def _plain_table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
 
 
 def _config(arguments: list[str] | None) -> Config:
@@ -235,5 +210,5 @@ def _show(result: runner.RunResult) -> None:
 
 def main() -> None:
     """Entry point of the ``fedsim`` command."""
-    sys.path.append(os.getcwd())  # for method.name=package.module:Class of the user's own; Ray does so for its workers
+    sys.path.append(os.getcwd())  # for package.module:Class of the user's own; Ray does so for its workers
     sys.exit(app())

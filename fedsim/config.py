@@ -1,4 +1,4 @@
-"""The whole experiment as typed, validated data."""
+"""The whole experiment as typed, validated data: the one place that knows every registry."""
 
 from __future__ import annotations
 
@@ -7,160 +7,108 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import (
-    Field,
-    SerializeAsAny,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator, model_validator
 
 from fedsim.errors import ConfigError
-from fedsim.settings._settings import Group, apply_override, explain_errors, named_group, read_yaml
+from fedsim.registry import Registry, trust_only
+from fedsim.settings import (
+    ClusterSettings,
+    DataSettings,
+    HeadSettings,
+    MethodSettings,
+    ModelSettings,
+    PartitionSettings,
+    Settings,
+    TrainSettings,
+    apply_override,
+    explain_errors,
+    read_yaml,
+    validate_member,
+)
+
+#: Keys of earlier versions and where they are now.
+MOVED = {
+    "data.partition": "partition.name",
+    "data.clients": "partition.clients",
+    "data.alpha": "partition.alpha",
+    "data.labels_per_client": "partition.labels_per_client",
+    "data.group_column": "partition.column",
+    "model.head": "head.name",
+    "model.head_epochs": "head.epochs",
+    "model.head_lr": "head.lr",
+    "model.head_shrinkage": "head.shrinkage",
+}
 
 
-class DataConfig(Group):
-    """The dataset and its split over clients."""
+def registries() -> dict[str, Registry[Any]]:
+    """The members of every kind, by the group of keys (or the key) that chooses one."""
+    # Imported here: they import torch, and reading results or printing help needs none of it.
+    from fedsim.compression import COMPRESSORS
+    from fedsim.data import DATASETS
+    from fedsim.data.partition import PARTITIONERS
+    from fedsim.heads import HEADS
+    from fedsim.methods import CODECS, METHODS
+    from fedsim.models import BACKBONES
 
-    name: str = Field("digits", description="dataset; see `fedsim list`")
-    path: str | None = Field(None, description="folder of the dataset; ~/.cache/fedsim/datasets for torchvision's")
-    download: bool = Field(False, description="let torchvision download the dataset when it is not there")
-    train_samples: int | None = Field(None, ge=1, description="use only so many training samples, always the same")
-    test_samples: int | None = Field(None, ge=1, description="use only so many test samples, always the same")
-    image_column: str | None = Field(None, description="column of a parquet dataset; image or img when not given")
-    label_column: str | None = Field(None, description="column of a parquet dataset; label, ... when not given")
-    group_column: str | None = Field(None, description="column of a parquet dataset for the natural partition")
-    max_corrupt: float = Field(0.001, ge=0, le=1, description="share of undecodable images that is put up with")
-    clients: int = Field(10, ge=1, le=10_000_000, description="registered clients")
-    partition: str = Field("iid", description="how training samples are split; see `fedsim list`")
-    alpha: float = Field(10.0, ge=1e-4, le=1e6, description="Dirichlet concentration: 10 near IID, 0.1 very skewed")
-    labels_per_client: int = Field(2, ge=1, le=10_000, description="shards of one client in the shards partition")
-
-    @field_validator("name")
-    @classmethod
-    def _known_dataset(cls, value: str) -> str:
-        from fedsim.data import DATASETS
-
-        return DATASETS.get(value).name
-
-    @field_validator("partition")
-    @classmethod
-    def _known_partition(cls, value: str) -> str:
-        from fedsim.data import PARTITIONERS
-
-        return PARTITIONERS.get(value).name
+    return {
+        "data": DATASETS,
+        "partition": PARTITIONERS,
+        "model": BACKBONES,
+        "head": HEADS,
+        "method": METHODS,
+        "method.compressor": COMPRESSORS,
+        "method.codec": CODECS,
+    }
 
 
-class ModelConfig(Group):
-    """The frozen backbone and its classifier head."""
-
-    name: str = Field("tiny-vit", description="backbone; see `fedsim list`")
-    checkpoint: str | None = Field(None, description="safetensors or weights-only torch file of the backbone")
-    random_weights: bool = Field(False, description="run without pretrained weights; the runs table says so")
-    masked_blocks: int = Field(5, ge=1, le=1000, description="last blocks whose weight matrices are trained")
-    mask_biases: bool = Field(False, description="also train the biases and scales of these blocks")
-    feature_dtype: Literal["float32", "float16"] = Field(
-        "float32", description="precision of stored prefix features: float16 halves the disk and rounds to 3 digits"
-    )
-    head: str = Field("linear-probe", description="how the classifier head is fitted in round 0, then frozen")
-    head_epochs: int = Field(20, ge=1, le=10_000, description="local epochs of linear probing")
-    head_shrinkage: float = Field(0.1, ge=0, le=1, description="of the fit head's covariance towards the identity")
-    head_lr: float = Field(0.03, gt=0, le=100, description="Adam learning rate of linear probing")
-
-    @field_validator("name")
-    @classmethod
-    def _known_backbone(cls, value: str) -> str:
-        from fedsim.models import BACKBONES
-
-        BACKBONES.get(value)
-        return value
-
-    @field_validator("head")
-    @classmethod
-    def _known_head(cls, value: str) -> str:
-        from fedsim.methods import HEADS
-
-        return HEADS.get(value).name
-
-    @model_validator(mode="after")
-    def _one_source_of_weights(self) -> ModelConfig:
-        if self.checkpoint is not None and self.random_weights:
-            raise ValueError("random_weights: found true, allowed: false, since model.checkpoint is given")
-        return self
-
-
-class MethodConfig(Group):
-    """The federated method; each method adds its own parameters to these."""
-
-    name: str = Field("deltamask", description="method; see `fedsim list`")
-
-
-class TrainConfig(Group):
-    """Local training at a client."""
-
-    epochs: int = Field(1, ge=1, le=10_000, description="local epochs a round")
-    batch_size: int = Field(64, ge=1, le=1_000_000, description="samples a step")
-    lr: float = Field(0.1, gt=0, le=1000, description="learning rate; some methods have a default of their own")
-    optimizer: Literal["adam", "sgd", "normalized-sgd"] = Field(
-        "adam", description="optimiser, fresh each round; normalized-sgd divides the gradient by its global RMS"
-    )
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of the sgd optimisers")
-
-
-class ClusterConfig(Group):
-    """Where clients are computed: it changes the speed, not the results (but for rounding with other threads)."""
-
-    executor: Literal["ray", "serial"] = Field("ray", description="ray, or serial in this process for debugging")
-    workers: int | None = Field(None, ge=1, le=100_000, description="worker actors; as many as fit when not given")
-    cpus_per_worker: float = Field(1.0, gt=0, le=4096, description="CPUs of a worker, also its threads")
-    gpus_per_worker: float = Field(0.0, ge=0, le=64, description="GPU share of a worker; above 0 it computes on CUDA")
-    start_seconds: float = Field(300.0, gt=0, le=86_400, description="time for workers to start before the run fails")
-    feature_store: str | None = Field(
-        None, description="node-local folder of prefix features; $FEDSIM_CACHE/features or ~/.cache/fedsim/features"
-    )
-    feature_store_gb: float = Field(50.0, ge=0, description="its bound in GB; data beyond it is computed each time")
-    max_attempts: int = Field(3, ge=1, le=100, description="times a client is computed before lost workers end the run")
-
-    @field_validator("gpus_per_worker")
-    @classmethod
-    def _shareable(cls, value: float) -> float:
-        if value > 1 and value != int(value):
-            raise ValueError(f"found {value!r}, allowed: at most 1, or a whole number")
-        return value
-
-
-class Config(Group):
+class Config(Settings):
     """A whole experiment."""
 
     seed: int = Field(0, ge=0, lt=2**63, description="seed of everything random")
     rounds: int = Field(20, ge=1, le=1_000_000, description="training rounds, after the head's round 0")
     participation: float = Field(1.0, gt=0, le=1, description="share of the clients in each round's cohort")
     output: str = Field("runs", description="folder of all runs, a local path or an s3:// or gs:// URI")
-    data: DataConfig = Field(default_factory=DataConfig)
-    model: ModelConfig = Field(default_factory=ModelConfig)
-    method: Annotated[SerializeAsAny[MethodConfig], Field(validate_default=True)] = MethodConfig()
-    train: TrainConfig = Field(default_factory=TrainConfig)
-    cluster: ClusterConfig = Field(default_factory=ClusterConfig)
+    data: Annotated[SerializeAsAny[DataSettings], Field(validate_default=True)] = DataSettings()
+    partition: Annotated[SerializeAsAny[PartitionSettings], Field(validate_default=True)] = PartitionSettings()
+    model: Annotated[SerializeAsAny[ModelSettings], Field(validate_default=True)] = ModelSettings()
+    head: Annotated[SerializeAsAny[HeadSettings], Field(validate_default=True)] = HeadSettings()
+    method: Annotated[SerializeAsAny[MethodSettings], Field(validate_default=True)] = MethodSettings()
+    train: TrainSettings | None = Field(None, description="local training; absent where a method needs none")
+    cluster: ClusterSettings = Field(default_factory=ClusterSettings)
 
     @model_validator(mode="before")
     @classmethod
-    def _defaults_of_the_method(cls, value: Any) -> Any:
-        """Give training keys that are left out what suits the method."""
-        from fedsim.methods import METHODS
-
-        method = value.get("method") if isinstance(value, Mapping) else None
-        name = method.get("name") if isinstance(method, Mapping) else getattr(method, "name", None)
-        train = value.get("train", {}) if isinstance(value, Mapping) else None
-        if not isinstance(name, str) or not isinstance(train, Mapping):
+    def _train_as_the_method_does(cls, value: Any) -> Any:
+        """Give training keys that are left out what suits the method; refuse them where it does not train by steps."""
+        if not isinstance(value, Mapping):
             return value
+        method, train = value.get("method", {}), value.get("train")
+        name = method.get("name", cls.model_fields["method"].default.name) if isinstance(method, Mapping) else None
+        if isinstance(method, MethodSettings):
+            name = method.name
+        if isinstance(train, TrainSettings):
+            train = train.model_dump()
+        if not isinstance(name, str) or not (train is None or isinstance(train, Mapping)):
+            return value  # the fields' own validators report it
         try:
-            return {**value, "train": {**METHODS.get(name).train_defaults, **train}}
-        except ValueError:  # an unknown method, which its own validator reports
+            defaults = registries()["method"].get(name).train_defaults
+        except ValueError:
             return value
+        if defaults is not None:
+            return {**value, "train": {**defaults, **(train or {})}}
+        if train is not None:
+            raise ValueError(f"train: found {dict(train)!r}, allowed: none, as {name} does not train by steps")
+        return value
+
+    @field_validator("data", "partition", "model", "head", "method", mode="before")
+    @classmethod
+    def _keys_of_the_member(cls, value: Any, info: ValidationInfo) -> Any:
+        group = str(info.field_name)
+        return validate_member(value, registries()[group], cls.model_fields[group].default.name)
 
     @field_validator("output", mode="before")
     @classmethod
@@ -175,37 +123,18 @@ class Config(Group):
             raise ValueError(f"found {value!r}, allowed: a local path or an s3://, gs:// or file:// URI")
         return value
 
-    @field_validator("method", mode="before")
-    @classmethod
-    def _method_parameters(cls, value: Any) -> Any:
-        """Validate the group by the parameters of the method that it names."""
-        from fedsim.methods import METHODS
-
-        return named_group(value, lambda name: METHODS.get(name).Params, "deltamask")
-
-    @classmethod
-    def describe_keys(cls) -> Iterator[tuple[str, Any, str]]:
-        """Every dotted key outside ``method`` with its default and its description."""
-        for name, info in cls.model_fields.items():
-            group = info.annotation
-            if not (isinstance(group, type) and issubclass(group, Group)):
-                yield name, info.default, info.description or ""
-            elif group is not MethodConfig:
-                for key, nested in group.model_fields.items():
-                    yield f"{name}.{key}", nested.default, nested.description or ""
-
     @property
     def cohort_size(self) -> int:
         """Clients in each round: ``participation`` of all, at least one."""
-        return max(1, round(self.participation * self.data.clients))
+        return max(1, round(self.participation * self.partition.clients))
 
     @property
     def run_id(self) -> str:
-        """Name of the run, from all keys but those that do not change its results: ``output`` and ``cluster``.
+        """Name of the run, from all keys that can change its results: not ``output`` or ``cluster``.
 
         Of files, such as a checkpoint, the path counts and not the content.
         """
-        content = self.model_dump(mode="json", exclude={"output", "cluster"})
+        content = {key: value for key, value in self.result_keys().items() if key not in ("output", "cluster")}
         digest = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=5).hexdigest()
         names = "-".join((self.method.name, self.data.name, self.model.name))
         return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', names)}-s{self.seed}-{digest}"
@@ -218,7 +147,7 @@ def load_config(
 
     Args:
         source: path of a YAML file, a nested mapping, or None for the defaults.
-        overrides: ``"key=value"`` with dotted keys, e.g. ``"data.alpha=0.1"``; values are YAML.
+        overrides: ``"key=value"`` with dotted keys, e.g. ``"partition.alpha=0.1"``; values are YAML.
 
     Raises:
         ConfigError: a file that is missing or not YAML, an unknown key or an invalid value.
@@ -232,4 +161,23 @@ def load_config(
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(explain_errors(error, Config)) from None
+        raise ConfigError(explain_errors(error, Config, MOVED)) from None
+
+
+def load_stored_config(content: Mapping[str, Any], overrides: Iterable[str] = (), *, trust: bool = False) -> Config:
+    """A configuration that was stored with a run, which somebody else may have written.
+
+    Args:
+        content: the stored mapping.
+        overrides: as for :func:`load_config`. Code that one of them names, ``method.name=package.module:Class``, may be
+            imported; other code may not.
+        trust: import whatever code it names.
+
+    Raises:
+        ConfigError: as for :func:`load_config`, and for code that is not to be imported.
+    """
+    if trust:
+        return load_config(content, overrides)
+    overrides = list(overrides)
+    with trust_only(override.partition("=")[2] for override in overrides):
+        return load_config(content, overrides)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from pathlib import Path
-
-import torch
 
 
 def git_commit() -> str | None:
@@ -24,11 +24,18 @@ def git_commit() -> str | None:
 
 def describe_machine() -> str:
     """Processor, cores, GPU and versions in one line, without host names."""
+    import torch  # slow to import, and naming the command or the commit needs none of it
+
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return (
         f"{_processor()}, {os.cpu_count()} cores, {gpu}, {platform.system()} {platform.machine()}, "
         f"Python {platform.python_version()}, torch {torch.__version__}"
     )
+
+
+def command_line() -> str:
+    """The command that started this process, without the folders of its program."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def _processor() -> str:

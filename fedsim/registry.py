@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable, Iterator
-from typing import Generic, Protocol, TypeVar, cast
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 
 class Named(Protocol):
@@ -19,18 +21,34 @@ class Named(Protocol):
 
 T = TypeVar("T", bound=Named)
 
+#: Names of code that may be imported; None: all.
+_trusted: ContextVar[frozenset[str] | None] = ContextVar("trusted", default=None)
+
+
+@contextmanager
+def trust_only(names: Iterable[str]) -> Iterator[None]:
+    """Import no code but that of these names, while a configuration is read that somebody else may have written."""
+    token = _trusted.set(frozenset(names))
+    try:
+        yield
+    finally:
+        _trusted.reset(token)
+
 
 class Registry(Generic[T]):
-    """The members of one kind by name.
+    """The members of one kind by name; ``"package.module:Class"`` names one that need not be registered.
 
     Args:
         field: configuration key that selects a member, such as ``"method.name"``; error messages name it.
         members: the members, in the order of listings.
+        base: the class that an imported one must be a subclass of.
+        make: turns an imported class into a member; the class itself is the member when not given.
     """
 
-    def __init__(self, field: str, members: Iterable[T]) -> None:
+    def __init__(self, field: str, members: Iterable[T], *, base: type, make: Callable[[Any], T] | None = None) -> None:
         self.field = field
         self._members = {member.name: member for member in members}
+        self._base, self._make = base, make
 
     def __iter__(self) -> Iterator[T]:
         return iter(self._members.values())
@@ -38,40 +56,37 @@ class Registry(Generic[T]):
     def get(self, name: str) -> T:
         """The member called ``name``. Raises ValueError, with what is allowed, when there is none.
 
-        A member called ``"prefix:NAME"`` is that of every name with the prefix.
+        A member called ``"prefix:NAME"`` is that of every name with the prefix; another name with a colon is imported.
         """
         prefix, colon, rest = name.partition(":")
-        try:
-            return self._members[f"{prefix}:NAME" if colon and rest else name]
-        except KeyError:
+        known = f"{prefix}:NAME" if colon and rest else name
+        if known in self._members:
+            return self._members[known]
+        if colon:
+            return self._import(name)
+        raise ValueError(
+            f"found {name!r}, allowed: {', '.join(self._members)} or package.module:Class"
+            f"{suggestion(name, self._members)}"
+        )
+
+    def _import(self, name: str) -> T:
+        trusted = _trusted.get()
+        if trusted is not None and name not in trusted:
             raise ValueError(
-                f"found {name!r}, allowed: {', '.join(self._members)}{suggestion(name, self._members)}"
-            ) from None
-
-
-class ImportingRegistry(Registry[T]):
-    """A registry in which ``"package.module:Class"`` names a class of a package that need not be registered.
-
-    Args:
-        base: the class that it must be a subclass of.
-    """
-
-    def __init__(self, field: str, members: Iterable[T], *, base: type) -> None:
-        super().__init__(field, members)
-        self._base = base
-
-    def get(self, name: str) -> T:
-        """The member called ``name``, or the class that it names. Raises ValueError when there is neither."""
-        module, colon, attribute = name.partition(":")
-        if not colon:
-            return super().get(name)
+                f"found {name!r} in a stored configuration, allowed: to import it only when it is named again "
+                f"({self.field}={name}) or everything is trusted (--trust)"
+            )
+        module, _, attribute = name.partition(":")
         try:
             found = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError, ValueError) as error:
-            raise ValueError(f"found {name!r}, allowed: package.module:Class that can be imported ({error})") from error
+            raise ValueError(
+                f"found {name!r}, allowed: {', '.join(self._members)} or package.module:Class that can be imported "
+                f"({error})"
+            ) from error
         if not (isinstance(found, type) and issubclass(found, self._base)):
             raise ValueError(f"found {name!r}, allowed: a subclass of {self._base.__module__}.{self._base.__name__}")
-        return cast(T, found)
+        return self._make(found) if self._make else cast(T, found)
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any, Protocol
 
 import results
-from fedsim.config import Config, load_config
+from fedsim.config import Config, load_config, load_stored_config
 from fedsim.errors import ConfigError
+from fedsim.provenance import command_line
 
 
 @dataclass(frozen=True)
@@ -95,11 +93,20 @@ def run(
             raise
 
 
-def resume(path: str | os.PathLike[str], *, progress: Progress | None = None) -> RunResult:
+def resume(
+    path: str | os.PathLike[str],
+    overrides: Iterable[str] = (),
+    *,
+    trust: bool = False,
+    progress: Progress | None = None,
+) -> RunResult:
     """Go on with a run that was interrupted, failed or killed, with the configuration that it stored.
 
     Args:
         path: the run's folder, a local path or a URI.
+        overrides: ``"key=value"``, of keys that do not change results such as ``cluster.workers``. Code that the stored
+            configuration names as ``package.module:Class`` is imported only when it is named here again.
+        trust: import whatever code the stored configuration names.
         progress: as for :func:`run`.
 
     Raises:
@@ -110,11 +117,11 @@ def resume(path: str | os.PathLike[str], *, progress: Progress | None = None) ->
     row = results.RunStore(output, run_id).read_run()
     if row is None:
         raise ConfigError(f"path: expected the folder of a run, found none at {location!r}")
-    config = load_config(json.loads(row["config"]) | {"output": output})
+    config = load_stored_config(json.loads(row["config"]) | {"output": output}, overrides, trust=trust)
     if not run_id == row["run_id"] == config.run_id:
         raise ConfigError(
             f"path: the folder {run_id!r} holds the run {row['run_id']!r}, whose configuration now gives "
-            f"{config.run_id!r}; all three must agree (was it renamed, or written by another version?)"
+            f"{config.run_id!r}; all three must agree (was it renamed, or its configuration changed?)"
         )
     return run(config, progress=progress)
 
@@ -130,18 +137,16 @@ class _Session(Protocol):
 @contextmanager
 def _open(config: Config, output: str, prepare: Callable[[], None]) -> Iterator[_Session]:
     """Open a session; ``prepare`` is called when what can be checked beforehand has been."""
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    command = command_line()
     # Imported here: validating a configuration or listing methods needs neither Ray nor a model.
     if config.cluster.executor == "serial":
-        from fedsim.engine._executors import SerialExecutor
-        from fedsim.engine._simulation import Simulation
+        from fedsim.engine import SerialExecutor, Simulation
 
         executor = SerialExecutor(config)
         prepare()
         yield Simulation(config, executor, output, command)
         return
-    from fedsim.distributed._cluster import connect, plan_workers
-    from fedsim.distributed._driver import RemoteSimulation
+    from fedsim.distributed import RemoteSimulation, connect, plan_workers
 
     with connect():
         workers = plan_workers(config.cluster, config.cohort_size)

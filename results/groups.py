@@ -16,8 +16,9 @@ PROBLEM = ("dataset", "backbone", "partition", "alpha", "data.path")
 
 _COLUMNS = ("method", "dataset", "backbone", "partition", "alpha", "weights", "clients", "participation", "rounds")
 # Keys that are columns already, or that say where and how a run was carried out rather than what it is.
-_COLUMN_KEYS = {"method.name", "model.name", "data.name", "data.partition", "data.alpha", "data.clients"}
-_NOT_SETTINGS = _COLUMN_KEYS | {"seed", "rounds", "participation", "output", "data.download"}
+_COLUMN_KEYS = {"method.name", "model.name", "data.name", "partition.name", "partition.alpha", "partition.clients"}
+_FORMER_KEYS = {"data.partition", "data.alpha", "data.clients"}  # names of these before version 0.2
+_NOT_SETTINGS = _COLUMN_KEYS | _FORMER_KEYS | {"seed", "rounds", "participation", "output", "data.download"}
 
 
 def finished(runs: pd.DataFrame) -> pd.DataFrame:

@@ -16,8 +16,9 @@ hypothesis.settings.load_profile("fedsim")
 
 _SMALL = {
     "rounds": 2,
-    "data": {"clients": 4},
-    "model": {"masked_blocks": 1, "head_epochs": 2},
+    "partition": {"clients": 4},
+    "model": {"masked_blocks": 1},
+    "head": {"epochs": 2},
     "cluster": {"executor": "serial"},
 }
 
@@ -32,8 +33,14 @@ def cache(tmp_path_factory) -> Iterator[None]:
 
 @pytest.fixture
 def small_config(tmp_path) -> Callable[..., Config]:
-    """An experiment of a few seconds, with overrides."""
-    return lambda *overrides: load_config(_SMALL, [f"output={tmp_path}", *overrides])
+    """An experiment of a few seconds, with overrides; another head has other keys, so it starts from its defaults."""
+
+    def make(*overrides: str) -> Config:
+        other_head = any(override.startswith("head.name=") for override in overrides)
+        small = {key: group for key, group in _SMALL.items() if key != "head" or not other_head}
+        return load_config(small, [f"output={tmp_path}", *overrides])
+
+    return make
 
 
 @pytest.fixture(scope="session")

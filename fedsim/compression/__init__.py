@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedsim.compression.base import Compressor, CompressorConfig
+from fedsim.compression.base import Compressor
 from fedsim.compression.deepreduce import DeepReduce
 from fedsim.compression.drive import Drive
 from fedsim.compression.eden import Eden
@@ -10,14 +10,15 @@ from fedsim.compression.none import NoCompression
 from fedsim.compression.qsgd import Qsgd
 from fedsim.compression.top_k import TopK
 from fedsim.registry import Registry
+from fedsim.settings import CompressorSettings
 
-__all__ = ["COMPRESSORS", "Compressor", "CompressorConfig", "make_compressor"]
+__all__ = ["COMPRESSORS", "Compressor", "make_compressor"]
 
 COMPRESSORS: Registry[type[Compressor]] = Registry(
-    "method.compressor.name", [NoCompression, Qsgd, Drive, Eden, TopK, DeepReduce]
+    "method.compressor.name", [NoCompression, Qsgd, Drive, Eden, TopK, DeepReduce], base=Compressor
 )
 
 
-def make_compressor(params: CompressorConfig) -> Compressor:
+def make_compressor(params: CompressorSettings) -> Compressor:
     """The compressor that its parameters name."""
     return COMPRESSORS.get(params.name)(params)

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field
 
 from deltamask import payload
 from deltamask.payload import PayloadError
-from fedsim.settings._settings import Group
-
-
-class CompressorConfig(Group):
-    """The compressor of a method's updates; each compressor adds its own parameters to these."""
-
-    name: str = Field("none", description="how the update is written; see `fedsim list`")
+from fedsim.settings import CompressorSettings
 
 
 class Compressor(ABC):
@@ -33,9 +26,10 @@ class Compressor(ABC):
     summary: ClassVar[str]
     #: Identifies the compressor on the wire, 64 or more; never reused.
     id: ClassVar[int]
-    Params: ClassVar[type[CompressorConfig]]
+    #: Its keys in the ``method.compressor`` group.
+    Params: ClassVar[type[CompressorSettings]] = CompressorSettings
 
-    def __init__(self, params: CompressorConfig) -> None:
+    def __init__(self, params: Any) -> None:
         self.params = params
 
     @property

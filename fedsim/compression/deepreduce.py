@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from deltamask import codecs
-from fedsim.compression.top_k import SparseCompressor, SparseConfig
+from fedsim.compression.top_k import SparseCompressor, SparseSettings
 
 
-class DeepReduceConfig(SparseConfig):
+class DeepReduceSettings(SparseSettings):
     """Parameters of :class:`DeepReduce`."""
 
-    name: Literal["deepreduce"] = "deepreduce"
+    name: str = "deepreduce"
 
 
 class DeepReduce(SparseCompressor):
@@ -21,5 +19,5 @@ class DeepReduce(SparseCompressor):
     """
 
     name, id, summary = "deepreduce", 69, "largest entries, indices in a Bloom filter, values of all its positives (P0)"
-    Params = DeepReduceConfig
+    Params = DeepReduceSettings
     codec = codecs.get("bloom")

@@ -7,14 +7,15 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from fedsim.compression.base import Compressor, CompressorConfig, check_end, read_array
+from fedsim.compression.base import Compressor, check_end, read_array
 from fedsim.compression.rotation import chunk_starts, chunk_sums, rotate, rotate_back, spread
+from fedsim.settings import CompressorSettings
 
 
-class DriveConfig(CompressorConfig):
+class DriveSettings(CompressorSettings):
     """Parameters of :class:`Drive`."""
 
-    name: Literal["drive"] = "drive"
+    name: str = "drive"
     scale: Literal["unbiased", "least-squares"] = Field(
         "unbiased", description="unbiased for averages of many clients, or least error of a single one"
     )
@@ -28,8 +29,8 @@ class Drive(Compressor):
     """
 
     name, id, summary = "drive", 66, "random rotation, signs and a scale: 1 bit an entry"
-    Params = DriveConfig
-    params: DriveConfig
+    Params = DriveSettings
+    params: DriveSettings
 
     @property
     def unbiased(self) -> bool:

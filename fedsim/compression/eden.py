@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import Literal
 
 import numpy as np
 from pydantic import Field
 from scipy.stats import norm
 
 from deltamask import stream_key, uniform_bits
-from fedsim.compression.base import Compressor, CompressorConfig, check_end, read_array
+from fedsim.compression.base import Compressor, check_end, read_array
 from fedsim.compression.rotation import chunk_starts, chunk_sums, rotate, rotate_back, spread
+from fedsim.settings import CompressorSettings
 
 
-class EdenConfig(CompressorConfig):
+class EdenSettings(CompressorSettings):
     """Parameters of :class:`Eden`."""
 
-    name: Literal["eden"] = "eden"
+    name: str = "eden"
     rate: float = Field(1.0, gt=0, le=8, description="bits an entry; below a whole number by sub-sampling")
 
 
@@ -31,10 +31,10 @@ class Eden(Compressor):
     """
 
     name, id, summary = "eden", 67, "random rotation and an optimal quantiser: any rate, also below 1 bit an entry"
-    Params = EdenConfig
-    params: EdenConfig
+    Params = EdenSettings
+    params: EdenSettings
 
-    def __init__(self, params: CompressorConfig) -> None:
+    def __init__(self, params: EdenSettings) -> None:
         super().__init__(params)
         self._bits = math.ceil(self.params.rate)
         self._share = self.params.rate / self._bits

@@ -7,13 +7,14 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from fedsim.compression.base import Compressor, CompressorConfig, check_end
+from fedsim.compression.base import Compressor, check_end
+from fedsim.settings import CompressorSettings
 
 
-class NoneConfig(CompressorConfig):
+class NoneSettings(CompressorSettings):
     """Parameters of :class:`NoCompression`."""
 
-    name: Literal["none"] = "none"
+    name: str = "none"
     dtype: Literal["float32", "float16"] = Field("float32", description="float16 halves the bytes and rounds")
 
 
@@ -21,8 +22,8 @@ class NoCompression(Compressor):
     """Each value as a little-endian float. float16 rounds to nearest, and values beyond its range to its largest."""
 
     name, id, summary = "none", 64, "every value as a float32 or float16"
-    Params = NoneConfig
-    params: NoneConfig
+    Params = NoneSettings
+    params: NoneSettings
 
     @property
     def unbiased(self) -> bool:

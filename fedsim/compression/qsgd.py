@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from typing import Literal
 
 import numba
 import numpy as np
@@ -11,16 +10,17 @@ from pydantic import Field
 
 from deltamask import stream_key, uniform_bits
 from deltamask.payload import PayloadError
-from fedsim.compression.base import Compressor, CompressorConfig, read_array
+from fedsim.compression.base import Compressor, read_array
 from fedsim.compression.elias import read_sparse, write_sparse
+from fedsim.settings import CompressorSettings
 
 _COUNT = struct.Struct("<I")
 
 
-class QsgdConfig(CompressorConfig):
+class QsgdSettings(CompressorSettings):
     """Parameters of :class:`Qsgd`; the defaults are those of the paper's 4-bit experiments."""
 
-    name: Literal["qsgd"] = "qsgd"
+    name: str = "qsgd"
     levels: int = Field(16, ge=1, le=65_536, description="levels s between 0 and the bucket's norm")
     bucket: int = Field(512, ge=1, le=2**30, description="entries that share a norm")
 
@@ -32,8 +32,8 @@ class Qsgd(Compressor):
     """
 
     name, id, summary = "qsgd", 65, "stochastic rounding to levels of a bucket's norm, Elias-coded"
-    Params = QsgdConfig
-    params: QsgdConfig
+    Params = QsgdSettings
+    params: QsgdSettings
 
     @property
     def unbiased(self) -> bool:

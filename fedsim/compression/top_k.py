@@ -11,13 +11,14 @@ from pydantic import Field
 
 from deltamask import codecs
 from deltamask.payload import PayloadError
-from fedsim.compression.base import Compressor, CompressorConfig, check_end
+from fedsim.compression.base import Compressor, check_end
 from fedsim.compression.none import to_floats
+from fedsim.settings import CompressorSettings
 
 _LENGTH = struct.Struct("<I")
 
 
-class SparseConfig(CompressorConfig):
+class SparseSettings(CompressorSettings):
     """Parameters of compressors that send the largest entries."""
 
     share: float = Field(0.01, gt=0, le=1, description="share of the entries that is sent, largest magnitude first")
@@ -30,7 +31,7 @@ class SparseCompressor(Compressor):
     Body: length of the indices in bytes (uint32) | indices | values.
     """
 
-    params: SparseConfig
+    params: SparseSettings
     #: How the index set is written.
     codec: ClassVar[codecs.Codec]
 
@@ -59,15 +60,15 @@ class SparseCompressor(Compressor):
         return out_d
 
 
-class TopKConfig(SparseConfig):
+class TopKSettings(SparseSettings):
     """Parameters of :class:`TopK`."""
 
-    name: Literal["top-k"] = "top-k"
+    name: str = "top-k"
 
 
 class TopK(SparseCompressor):
     """Exact indices at their entropy; combine with the method's error feedback (Stich et al., NeurIPS 2018)."""
 
     name, id, summary = "top-k", 68, "largest entries, indices exact and entropy-coded"
-    Params = TopKConfig
+    Params = TopKSettings
     codec = codecs.get("arithmetic")

@@ -1,26 +1,15 @@
-"""Datasets and partitioners: one file each plus its line here."""
+"""Datasets: one file each plus its line here."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedsim.config import DataConfig
 from fedsim.data.dataset import Dataset, Split
 from fedsim.data.digits import Digits
 from fedsim.data.folder import ImageFolder
 from fedsim.data.images import Decoder, Images
 from fedsim.data.parquet import ParquetDataset
-from fedsim.data.partition._partition import (
-    Dirichlet,
-    Iid,
-    Natural,
-    Partition,
-    Partitioner,
-    Quantity,
-    Shards,
-    partition,
-)
 from fedsim.data.synthetic import Synthetic
 from fedsim.data.torchvision_datasets import (
     Cars196,
@@ -33,19 +22,16 @@ from fedsim.data.torchvision_datasets import (
     Svhn,
 )
 from fedsim.registry import Registry
+from fedsim.settings import DataSettings
 
 __all__ = [
     "DATASETS",
-    "PARTITIONERS",
     "Dataset",
     "Decoder",
     "Images",
     "LoadedDataset",
-    "Partition",
-    "Partitioner",
     "Split",
     "load_dataset",
-    "make_partition",
 ]
 
 DATASETS: Registry[type[Dataset]] = Registry(
@@ -64,8 +50,8 @@ DATASETS: Registry[type[Dataset]] = Registry(
         ImageFolder,
         Synthetic,
     ],
+    base=Dataset,
 )
-PARTITIONERS: Registry[type[Partitioner]] = Registry("data.partition", [Iid, Dirichlet, Shards, Quantity, Natural])
 
 
 @dataclass(frozen=True)
@@ -77,17 +63,12 @@ class LoadedDataset:
     test: Split
 
 
-def load_dataset(config: DataConfig) -> LoadedDataset:
-    """The dataset that a configuration names.
+def load_dataset(params: DataSettings) -> LoadedDataset:
+    """The dataset that settings name.
 
     Raises:
         DataError: it is not where it was looked for, or cannot be read.
     """
-    dataset = DATASETS.get(config.name)(config)
-    train, test = dataset.train().sample(config.train_samples), dataset.test().sample(config.test_samples)
+    dataset = DATASETS.get(params.name)(params)
+    train, test = dataset.train().sample(params.train_samples), dataset.test().sample(params.test_samples)
     return LoadedDataset(dataset.classes, train, test)
-
-
-def make_partition(train: Split, config: DataConfig, seed: int) -> Partition:
-    """The split of training samples over clients that a configuration and a seed give."""
-    return partition(PARTITIONERS.get(config.partition), train, config, seed)

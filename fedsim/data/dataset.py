@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from fedsim.config import DataConfig
 from fedsim.data.images import Images, SubsetImages
+from fedsim.errors import ConfigError
+from fedsim.settings import DataSettings
 
 _SPLIT_SEED = 0  # a hold-out or a subset is part of the dataset, not of a run
 _TEST_SHARE = 0.2
@@ -23,20 +24,32 @@ class Split:
     Attributes:
         images: the images, read only when their features are computed.
         labels: int64 class indices of shape ``(n,)``.
-        groups: int64 of shape ``(n,)``, whose sample it is by nature (a writer, a camera); None when unknown.
+        read_column: reads a column of the dataset, whose values say whose sample each is (a writer, a camera), as int64
+            of shape ``(n,)``; None where there are no columns.
     """
 
     images: Images
     labels: np.ndarray
-    groups: np.ndarray | None = None
+    read_column: Callable[[str], np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, rows: np.ndarray) -> Split:
         """The samples at ``rows``, in that order."""
-        groups = None if self.groups is None else self.groups[rows]
-        return Split(SubsetImages(self.images, rows), self.labels[rows], groups)
+        read = self.read_column
+        columns = None if read is None else lambda name: read(name)[rows]
+        return Split(SubsetImages(self.images, rows), self.labels[rows], columns)
+
+    def column(self, name: str) -> np.ndarray:
+        """Values of a column, as int64 of shape ``(n,)``.
+
+        Raises:
+            ConfigError: the dataset has no such column.
+        """
+        if self.read_column is None:
+            raise ConfigError(f"partition.column: found {name!r}, allowed: none, as this dataset has no columns")
+        return self.read_column(name)
 
     def sample(self, count: int | None) -> Split:
         """``count`` samples, always the same ones, or all where there are no more or none are asked for."""
@@ -61,9 +74,11 @@ class Dataset(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    #: Its keys in the ``data`` group.
+    Params: ClassVar[type[DataSettings]] = DataSettings
 
-    def __init__(self, config: DataConfig) -> None:
-        self.config = config
+    def __init__(self, params: Any) -> None:
+        self.params = params
 
     @property
     @abstractmethod

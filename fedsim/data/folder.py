@@ -8,15 +8,22 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from pydantic import Field
 
-from fedsim.config import DataConfig
 from fedsim.data.dataset import Dataset, Split
 from fedsim.data.images import FileImages
 from fedsim.errors import DataError
+from fedsim.settings import DataSettings
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _TEST_NAMES = ("test", "validation", "valid", "val")
 _LAYOUT = "PATH/train/CLASS/*.png and PATH/test/CLASS/*.png, or PATH/CLASS/*.png, of which a fifth is held out"
+
+
+class FolderSettings(DataSettings):
+    """Keys of datasets that are read from a folder."""
+
+    path: str | None = Field(None, description="folder of the dataset")
 
 
 class ImageFolder(Dataset):
@@ -25,9 +32,11 @@ class ImageFolder(Dataset):
     name = "image-folder"
     summary = "data.path/train/CLASS/* and data.path/test/CLASS/*, or data.path/CLASS/* with a fifth held out"
 
-    def __init__(self, config: DataConfig) -> None:
-        super().__init__(config)
-        self._root = required_path(config, self.name, _LAYOUT)
+    Params = FolderSettings
+
+    def __init__(self, params: FolderSettings) -> None:
+        super().__init__(params)
+        self._root = required_path(params.path, self.name, _LAYOUT)
 
     @cached_property
     def _test_folder(self) -> Path | None:
@@ -75,15 +84,15 @@ class ImageFolder(Dataset):
         return Split(FileImages(folder, paths), np.array(labels, np.int64))
 
 
-def required_path(config: DataConfig, dataset: str, layout: str) -> Path:
+def required_path(path: str | None, dataset: str, layout: str) -> Path:
     """``data.path`` as an existing folder.
 
     Raises:
         DataError: it is not given or not there.
     """
-    if config.path is None:
+    if path is None:
         raise DataError(f"data.path: found none, allowed: a folder, since data.name is {dataset}; put there: {layout}")
-    root = Path(config.path).expanduser()
+    root = Path(path).expanduser()
     if not root.is_dir():
         raise DataError(f"data.path: looked for a folder at {root}, found none; put there: {layout}")
     return root

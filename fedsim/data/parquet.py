@@ -14,16 +14,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import Field
 
-from fedsim.config import DataConfig
 from fedsim.data.dataset import Dataset, Split
-from fedsim.data.folder import required_path
+from fedsim.data.folder import FolderSettings, required_path
 from fedsim.data.images import Images, file_digest
 from fedsim.errors import DataError
 
 _TEST_NAMES = ("test", "validation", "valid", "val")
 _IMAGE_NAMES, _LABEL_NAMES = ("image", "img"), ("label", "labels", "fine_label", "class")
 _LAYOUT = "train*.parquet and test*.parquet, there or in a folder data, with columns image and label"
+
+
+class ParquetSettings(FolderSettings):
+    """Keys of :class:`ParquetDataset`."""
+
+    image_column: str | None = Field(None, description="column of the images; image or img when not given")
+    label_column: str | None = Field(None, description="column of the labels; label, ... when not given")
 
 
 class ParquetDataset(Dataset):
@@ -36,9 +43,11 @@ class ParquetDataset(Dataset):
     name = "parquet"
     summary = "data.path/train*.parquet and test*.parquet in the Hugging Face layout: image bytes or struct, label"
 
-    def __init__(self, config: DataConfig) -> None:
-        super().__init__(config)
-        self._root = required_path(config, self.name, _LAYOUT)
+    Params = ParquetSettings
+
+    def __init__(self, params: ParquetSettings) -> None:
+        super().__init__(params)
+        self._root = required_path(params.path, self.name, _LAYOUT)
 
     @cached_property
     def _train_files(self) -> list[Path]:
@@ -61,11 +70,11 @@ class ParquetDataset(Dataset):
 
     @cached_property
     def _image_column(self) -> str:
-        return self._column("data.image_column", self.config.image_column, _IMAGE_NAMES)
+        return self._column("data.image_column", self.params.image_column, _IMAGE_NAMES)
 
     @cached_property
     def _label_column(self) -> str:
-        return self._column("data.label_column", self.config.label_column, _LABEL_NAMES)
+        return self._column("data.label_column", self.params.label_column, _LABEL_NAMES)
 
     def _column(self, key: str, given: str | None, usual: Sequence[str]) -> str:
         for name in [given] if given else usual:
@@ -126,12 +135,12 @@ class ParquetDataset(Dataset):
                 f"{self._label_column}: found {column[int(bad[0])].as_py()!r} in row {bad[0]} of {files[0].parent}, "
                 f"allowed: the {len(self.classes)} classes of the training split"
             )
-        groups = None
-        if self.config.group_column:
-            self._column("data.group_column", self.config.group_column, ())
-            values = self._column_of(files, self.config.group_column)
-            groups = np.unique(np.array(values.cast(pa.string()).to_pylist()), return_inverse=True)[1].astype(np.int64)
-        return Split(_ParquetImages(files, self._image_column), labels, groups)
+        return Split(_ParquetImages(files, self._image_column), labels, lambda name: self._groups(files, name))
+
+    def _groups(self, files: list[Path], name: str) -> np.ndarray:
+        values = self._column_of(files, self._column("partition.column", name, ()))
+        texts = np.array(values.cast(pa.string()).to_pylist())
+        return np.unique(texts, return_inverse=True)[1].astype(np.int64)
 
     def _column_of(self, files: list[Path], name: str) -> pa.ChunkedArray:
         try:

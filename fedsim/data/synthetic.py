@@ -25,10 +25,10 @@ class Synthetic(Dataset):
         return [f"pattern {index}" for index in range(_CLASSES)]
 
     def train(self) -> Split:
-        return _split("train", self.config.train_samples or _TRAIN)
+        return _split("train", self.params.train_samples or _TRAIN)
 
     def test(self) -> Split:
-        return _split("test", self.config.test_samples or _TEST)
+        return _split("test", self.params.test_samples or _TEST)
 
 
 def _split(part: str, count: int) -> Split:

@@ -9,17 +9,29 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from fedsim.data.dataset import Dataset, Split
 from fedsim.data.images import ArrayImages, FileImages
 from fedsim.errors import DataError
+from fedsim.settings import DataSettings, no_result
 
 _DEFAULT_ROOT = "~/.cache/fedsim/datasets"
+
+
+class TorchvisionSettings(DataSettings):
+    """Keys of the datasets that torchvision reads."""
+
+    path: str | None = Field(None, description="folder of the dataset; ~/.cache/fedsim/datasets when not given")
+    download: bool = Field(
+        False, description="let torchvision download the dataset when it is not there", json_schema_extra=no_result
+    )
 
 
 class TorchvisionDataset(Dataset):
     """Base: the class of :mod:`torchvision.datasets` called :attr:`source`, below ``data.path``."""
 
+    Params = TorchvisionSettings
     source: ClassVar[str]
     layout: ClassVar[str]  # what lies below data.path
 
@@ -34,15 +46,15 @@ class TorchvisionDataset(Dataset):
     def _load(self, **arguments: Any) -> Any:
         from fedsim.data.torchvision_import import import_torchvision  # slow to import, and only needed here
 
-        root = Path(self.config.path or _DEFAULT_ROOT).expanduser()
+        root = Path(self.params.path or _DEFAULT_ROOT).expanduser()
         source = getattr(import_torchvision().datasets, self.source)
-        if self.config.download:
+        if self.params.download:
             root.mkdir(parents=True, exist_ok=True)
             arguments["download"] = True
         try:
             return source(str(root), **arguments)
         except Exception as error:  # by source: RuntimeError, FileNotFoundError, URLError, ValueError, ...
-            hint = "" if self.config.download else ", or set data.download=true where there is a network"
+            hint = "" if self.params.download else ", or set data.download=true where there is a network"
             raise DataError(
                 f"data.path: looked for {self.name} in {root}, found {type(error).__name__}: {error}; "
                 f"put there: {self.layout}{hint}"

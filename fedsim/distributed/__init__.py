@@ -1,1 +1,7 @@
-"""All that knows Ray: the cluster, the driver actor and the workers."""
+"""All of a run that knows Ray: the connection to a cluster, the driver actor and the workers."""
+
+from fedsim.distributed._cluster import connect, plan_workers
+from fedsim.distributed._driver import RemoteSimulation
+from fedsim.distributed._workers import Interrupted, RayExecutor
+
+__all__ = ["Interrupted", "RayExecutor", "RemoteSimulation", "connect", "plan_workers"]

@@ -12,8 +12,8 @@ import ray
 from ray.autoscaler.v2.utils import is_autoscaler_v2
 from ray.experimental.internal_kv import _internal_kv_get
 
-from fedsim.config import ClusterConfig
 from fedsim.errors import ResourceError
+from fedsim.settings import ClusterSettings
 
 
 @contextmanager
@@ -31,17 +31,17 @@ def connect() -> Iterator[None]:
         ray.shutdown()
 
 
-def plan_workers(config: ClusterConfig, cohort_size: int) -> int:
+def plan_workers(settings: ClusterSettings, cohort_size: int) -> int:
     """How many workers to start: ``cluster.workers``, or as many as fit now, at most one a client of the cohort.
 
     Raises:
         ResourceError: the connected cluster cannot hold them and has no autoscaler that could add nodes for them.
     """
-    need = {"CPU": config.cpus_per_worker} | ({"GPU": config.gpus_per_worker} if config.gpus_per_worker else {})
+    need = {"CPU": settings.cpus_per_worker} | ({"GPU": settings.gpus_per_worker} if settings.gpus_per_worker else {})
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     fitting = sum(_fitting(node, need) for node in nodes)
     free = _fitting(ray.available_resources(), need)  # over all nodes, so it can be too many but not too few
-    wanted = config.workers or max(1, min(fitting, free, cohort_size))
+    wanted = settings.workers or max(1, min(fitting, free, cohort_size))
     if fitting >= wanted or _can_grow():  # workers wait for new nodes as long as cluster.start_seconds
         return wanted
     short = [

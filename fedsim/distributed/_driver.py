@@ -10,9 +10,8 @@ from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fedsim.config import Config
-from fedsim.data import load_dataset, make_partition
 from fedsim.distributed._workers import Interrupted, RayExecutor
-from fedsim.engine._simulation import Simulation
+from fedsim.engine import Simulation
 
 
 @ray.remote
@@ -36,8 +35,7 @@ class Driver:
         # Not opened by the constructor: an error there would reach the caller as the death of an actor.
         if self._opened is None:
             config, output, workers, command = self._arguments
-            partition = make_partition(load_dataset(config.data).train, config.data, config.seed)
-            executor = RayExecutor(config, partition.sizes(), workers, self._interrupted)
+            executor = RayExecutor(config, workers, self._interrupted)
             self._opened = Simulation(config, executor, output, command)
         return self._opened
 

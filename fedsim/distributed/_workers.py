@@ -15,13 +15,22 @@ import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 
 from fedsim.config import Config
-from fedsim.engine._executors import Executor
-from fedsim.engine._trainer import ClientResult, Prepared, Score, Shard, Stage, set_threads
+from fedsim.data import load_dataset
+from fedsim.data.partition import make_partition
+from fedsim.engine import (
+    Broadcast,
+    EvaluationSums,
+    Executor,
+    LocalTrainer,
+    PhaseName,
+    Prepared,
+    Upload,
+    set_threads,
+)
 from fedsim.errors import ResourceError, WorkerLostError
-from fedsim.methods.base import Broadcast
 
 _POLL_SECONDS = 0.5  # how soon an interrupt is noticed
-_RESTARTS = 5  # deaths of a worker while it restarts that are put up with
+_RESTARTS = 5  # deaths of a worker while it restarts that are tolerated
 
 
 class Interrupted(RuntimeError):
@@ -34,24 +43,29 @@ class Worker:
 
     def __init__(self, config: Config) -> None:
         set_threads(config.cluster.cpus_per_worker)
-        self._shard = Shard(config)
+        self._trainer = LocalTrainer(config)
 
     def prepare(self) -> Iterator[Prepared]:
         """One value, when the prefix features are there: a stream, as all work is."""
-        yield self._shard.prepare()
+        yield self._trainer.prepare()
 
     def train(
-        self, stage: Stage, round_index: int, clients: list[int], broadcast: Broadcast, memories: dict[int, np.ndarray]
-    ) -> Iterator[ClientResult]:
-        """Stream results of clients as they finish, in the order of ``clients``."""
-        yield from self._shard.train(stage, round_index, clients, broadcast, memories)
+        self,
+        phase: PhaseName,
+        round_index: int,
+        clients: list[int],
+        broadcast: Broadcast,
+        client_states: dict[int, np.ndarray],
+    ) -> Iterator[Upload]:
+        """Stream uploads of clients as they finish, in the order of ``clients``."""
+        yield from self._trainer.train(phase, round_index, clients, broadcast, client_states)
 
     def evaluate(
-        self, stage: Stage, round_index: int, parts: list[list[int]], broadcast: Broadcast
-    ) -> Iterator[list[dict[str, Score]]]:
-        """Stream scores of parts of the test split, each a list of pieces."""
+        self, phase: PhaseName, round_index: int, parts: list[list[int]], broadcast: Broadcast
+    ) -> Iterator[list[dict[str, EvaluationSums]]]:
+        """Stream sums over parts of the test split, each a list of pieces."""
         for part in parts:
-            yield self._shard.evaluate(stage, round_index, part, broadcast)
+            yield self._trainer.evaluate(phase, round_index, part, broadcast)
 
     @ray.method(max_task_retries=_RESTARTS)
     def alive(self) -> None:
@@ -65,17 +79,15 @@ class RayExecutor(Executor):
     When it dies, Ray restarts it and the clients that it still owed are computed again.
 
     Args:
-        config: the experiment.
-        sizes: training samples of each client, int64 of shape ``(clients,)``; shards are balanced by them.
+        config: the experiment; shards are balanced by the number of training samples of their clients.
         workers: number of worker actors.
         interrupted: when set, by another thread, the call in progress raises :class:`Interrupted` soon.
     """
 
-    def __init__(
-        self, config: Config, sizes: np.ndarray, workers: int, interrupted: threading.Event | None = None
-    ) -> None:
+    def __init__(self, config: Config, workers: int, interrupted: threading.Event | None = None) -> None:
         self._max_attempts = config.cluster.max_attempts
-        self._owner = _balanced_shards(sizes, workers)
+        partition = make_partition(load_dataset(config.data).train, config.partition, config.seed)
+        self._owner = _balanced_shards(partition.sizes(), workers)
         options = {
             "num_cpus": config.cluster.cpus_per_worker,
             "num_gpus": config.cluster.gpus_per_worker,
@@ -106,37 +118,39 @@ class RayExecutor(Executor):
 
     def train(
         self,
-        stage: Stage,
+        phase: PhaseName,
         round_index: int,
         cohort: Sequence[int],
         broadcast: Broadcast,
-        memories: Mapping[int, np.ndarray],
-    ) -> Iterator[ClientResult]:
+        client_states: Mapping[int, np.ndarray],
+    ) -> Iterator[Upload]:
         reference = self._publish(broadcast)
         owners = self._owner[list(cohort)]
         owed = [[c for c, owner in zip(cohort, owners, strict=True) if owner == w] for w in range(len(self.workers))]
 
         def submit(worker: int) -> Any:
             method = self.workers[worker].train.options(num_returns="streaming")
-            known = {client: memories[client] for client in owed[worker] if client in memories}
-            return method.remote(stage, round_index, owed[worker], reference, known)
+            known = {client: client_states[client] for client in owed[worker] if client in client_states}
+            return method.remote(phase, round_index, owed[worker], reference, known)
 
         for _, result, attempt in self._collect(owed, submit, f"a client of round {round_index}"):
             yield replace(result, attempt=attempt)
 
-    def evaluate(self, stage: Stage, round_index: int, chunks: int, broadcast: Broadcast) -> list[dict[str, Score]]:
+    def evaluate(
+        self, phase: PhaseName, round_index: int, chunks: int, broadcast: Broadcast
+    ) -> list[dict[str, EvaluationSums]]:
         reference = self._publish(broadcast)
         parts = [list(range(chunks))[index :: len(self.workers)] for index in range(len(self.workers))]
         owed = [[index] if part else [] for index, part in enumerate(parts)]
 
         def submit(worker: int) -> Any:
             method = self.workers[worker].evaluate.options(num_returns="streaming")
-            return method.remote(stage, round_index, [parts[worker]], reference)
+            return method.remote(phase, round_index, [parts[worker]], reference)
 
-        scores: dict[int, dict[str, Score]] = {}
+        sums: dict[int, dict[str, EvaluationSums]] = {}
         for index, values, _ in self._collect(owed, submit, f"the evaluation of round {round_index}"):
-            scores.update(zip(parts[index], values, strict=True))
-        return [scores[chunk] for chunk in range(chunks)]
+            sums.update(zip(parts[index], values, strict=True))
+        return [sums[chunk] for chunk in range(chunks)]
 
     def close(self) -> None:
         for worker in self.workers:

@@ -1,4 +1,4 @@
-"""Who computes clients: one interface, and the executor that computes them in this process."""
+"""Executors: one interface to what computes clients, and the one that does so in this process."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from fedsim.config import Config
-from fedsim.engine._trainer import ClientResult, Prepared, Score, Shard, Stage, set_threads
-from fedsim.methods.base import Broadcast
+from fedsim.engine._trainer import LocalTrainer, set_threads
+from fedsim.engine._types import Broadcast, EvaluationSums, PhaseName, Prepared, Upload
 
 
 class Executor(ABC):
@@ -22,20 +22,22 @@ class Executor(ABC):
     @abstractmethod
     def train(
         self,
-        stage: Stage,
+        phase: PhaseName,
         round_index: int,
         cohort: Sequence[int],
         broadcast: Broadcast,
-        memories: Mapping[int, np.ndarray],
-    ) -> Iterator[ClientResult]:
-        """Train every client of the cohort; results come as they finish, each client once.
+        client_states: Mapping[int, np.ndarray],
+    ) -> Iterator[Upload]:
+        """Train every client of the cohort; uploads come as they finish, each client once.
 
-        ``memories`` holds what clients of the cohort kept of their last rounds.
+        ``client_states`` holds what clients of the cohort kept of their last rounds.
         """
 
     @abstractmethod
-    def evaluate(self, stage: Stage, round_index: int, chunks: int, broadcast: Broadcast) -> list[dict[str, Score]]:
-        """Score a broadcast's models on ``chunks`` pieces of the test split, in the order of the pieces."""
+    def evaluate(
+        self, phase: PhaseName, round_index: int, chunks: int, broadcast: Broadcast
+    ) -> list[dict[str, EvaluationSums]]:
+        """Evaluate a broadcast's models on ``chunks`` pieces of the test split, in the order of the pieces."""
 
     @abstractmethod
     def close(self) -> None:
@@ -47,23 +49,25 @@ class SerialExecutor(Executor):
 
     def __init__(self, config: Config) -> None:
         set_threads(config.cluster.cpus_per_worker)
-        self._shard = Shard(config)
+        self.trainer = LocalTrainer(config)
 
     def prepare(self) -> Prepared:
-        return self._shard.prepare()
+        return self.trainer.prepare()
 
     def train(
         self,
-        stage: Stage,
+        phase: PhaseName,
         round_index: int,
         cohort: Sequence[int],
         broadcast: Broadcast,
-        memories: Mapping[int, np.ndarray],
-    ) -> Iterator[ClientResult]:
-        return self._shard.train(stage, round_index, cohort, broadcast, memories)
+        client_states: Mapping[int, np.ndarray],
+    ) -> Iterator[Upload]:
+        return self.trainer.train(phase, round_index, cohort, broadcast, client_states)
 
-    def evaluate(self, stage: Stage, round_index: int, chunks: int, broadcast: Broadcast) -> list[dict[str, Score]]:
-        return self._shard.evaluate(stage, round_index, range(chunks), broadcast)
+    def evaluate(
+        self, phase: PhaseName, round_index: int, chunks: int, broadcast: Broadcast
+    ) -> list[dict[str, EvaluationSums]]:
+        return self.trainer.evaluate(phase, round_index, range(chunks), broadcast)
 
     def close(self) -> None:
         pass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import Any
@@ -12,6 +11,7 @@ from fedsim.config import Config
 from fedsim.engine._checkpoint import load_checkpoint, save_checkpoint
 from fedsim.engine._executors import Executor
 from fedsim.engine._federation import VARYING, Federation
+from fedsim.engine._rows import run_row
 from fedsim.provenance import describe_machine, git_commit
 
 
@@ -39,25 +39,14 @@ class Simulation:
         self._store.truncate(self._next_stored)
         previous = self._store.read_run()
         self._row: dict[str, Any] = {
-            "run_id": config.run_id,
+            **run_row(config, previous["started_at"] if previous else datetime.now(timezone.utc)),
             "status": "running",
-            "method": config.method.name,
-            "dataset": config.data.name,
-            "backbone": config.model.name,
             "weights": self._federation.weights,
-            "partition": config.data.partition,
-            "alpha": config.data.alpha if config.data.partition in ("dirichlet", "quantity") else None,
-            "clients": config.data.clients,
-            "participation": config.participation,
-            "rounds": config.rounds,
-            "seed": config.seed,
             "masked_parameters": self._federation.dimension,
-            "config": json.dumps(config.model_dump(mode="json")),
             "version": version("fedsim"),
             "git_commit": git_commit(),
             "command": command,
             "machine": describe_machine(),
-            "started_at": previous["started_at"] if previous else datetime.now(timezone.utc),
         }
         self._store.write_run(self._row)
 

@@ -1,10 +1,9 @@
-"""The clients of one worker, and all that is computed for them: prefix features, local training, evaluation."""
+"""The local trainer: what computes clients in one process, with prefix features, local training and evaluation."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numba
@@ -15,89 +14,40 @@ from torch import Tensor
 
 from deltamask import uniform_bits
 from fedsim.config import Config
-from fedsim.data import load_dataset, make_partition
+from fedsim.data import load_dataset
+from fedsim.data.partition import make_partition
+from fedsim.engine._phases import make_clients, make_model
+from fedsim.engine._types import Broadcast, EvaluationSums, PhaseName, Prepared, Upload
 from fedsim.errors import ResourceError
-from fedsim.features._prefix import PrefixFeatures
-from fedsim.methods import HEADS, METHODS
-from fedsim.methods.base import Broadcast, ClientTask, Upload
-from fedsim.models import build_model
-
-#: Which method a round runs: the one that fits the head, in round 0, or the one of the experiment.
-Stage = Literal["head", "method"]
+from fedsim.features import PrefixFeatures
+from fedsim.methods import ClientTask
 
 #: Test samples in one piece of evaluation; fixed, so that results do not depend on who evaluates what.
 EVALUATION_CHUNK = 128
 
 
-@dataclass(frozen=True)
-class ClientResult:
-    """One client's upload in one round.
-
-    Attributes:
-        client: index of the client.
-        samples: its number of training samples.
-        upload: what it sent and measured.
-        attempt: 1, or more when it was computed again because a worker was lost.
-    """
-
-    client: int
-    samples: int
-    upload: Upload
-    attempt: int = 1
-
-
-@dataclass(frozen=True)
-class Score:
-    """Correct predictions and summed cross-entropy (nats) over some test samples."""
-
-    samples: int
-    correct: int
-    loss: float
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What a worker did before the first round.
-
-    Attributes:
-        images: images whose prefix features it computed itself.
-        corrupt: undecodable images of both splits, whoever found them.
-        seconds: wall time that this took, with waiting for other processes that were at it.
-        warnings: what was put up with.
-    """
-
-    images: int
-    corrupt: int
-    seconds: float
-    warnings: tuple[str, ...]
-
-
-class Shard:
-    """A set of clients with their samples and one model. Knows nothing of Ray.
+class LocalTrainer:
+    """Computes any client of an experiment, one after the other. Knows nothing of Ray.
 
     Args:
-        config: the experiment; dataset, partition and model follow from it, so that any shard can serve any client.
+        config: the experiment; dataset, partition and model follow from it.
     """
 
     def __init__(self, config: Config) -> None:
-        self._config = config
         dataset = load_dataset(config.data)
-        self._partition = make_partition(dataset.train, config.data, config.seed)
+        self._partition = make_partition(dataset.train, config.partition, config.seed)
         device = "cuda" if config.cluster.gpus_per_worker else "cpu"
         if device == "cuda" and not torch.cuda.is_available():
             raise ResourceError("cluster.gpus_per_worker: found above 0, allowed: 0, since this torch sees no CUDA GPU")
-        self._model = build_model(config.model, len(dataset.classes), device)
-        self._methods = {
-            "head": HEADS.get(config.model.head).client(config, self._model),
-            "method": METHODS.get(config.method.name).client(config, self._model),
-        }
+        self._model = make_model(config, len(dataset.classes), device)
+        self._clients = make_clients(config, self._model)
         self._labels = {"train": dataset.train.labels, "test": dataset.test.labels}
         self._features = {
             "train": PrefixFeatures(config, self._model, dataset.train.images),
             "test": PrefixFeatures(config, self._model, dataset.test.images),
         }
         self._prepared: Prepared | None = None
-        self._received: tuple[bytes, Any] | None = None  # the last broadcast's name and state
+        self._received: tuple[bytes, Any] | None = None  # the last broadcast's version and state
 
     def prepare(self) -> Prepared:
         """Compute the prefix features that this node lacks, once."""
@@ -115,50 +65,57 @@ class Shard:
 
     def train(
         self,
-        stage: Stage,
+        phase: PhaseName,
         round_index: int,
         clients: Sequence[int],
         broadcast: Broadcast,
-        memories: Mapping[int, np.ndarray],
-    ) -> Iterator[ClientResult]:
-        """Train clients from a broadcast and from what some of them remember, one after the other."""
+        client_states: Mapping[int, np.ndarray],
+    ) -> Iterator[Upload]:
+        """Train clients from a broadcast and from what some of them kept, one after the other."""
         self.prepare()
-        method = self._methods[stage]
-        state = self._receive(stage, broadcast)
+        method = self._clients[phase]
+        state = self._receive(phase, broadcast)
         for client in clients:
             rows = self._partition.indices(client)
             features, labels = self._samples("train", rows)
-            task = ClientTask(round_index, client, features, labels, memories.get(client))
-            yield ClientResult(client, len(rows), method.train(state, task))
+            task = ClientTask(round_index, client, features, labels, client_states.get(client))
+            started = time.perf_counter()
+            trained = method.train(state, task)
+            encoding = time.perf_counter()
+            update = method.encode(trained.value, state, task)
+            kept = method.keep(trained.value, update, task)
+            ended = time.perf_counter()
+            yield Upload(client, len(rows), update, trained.loss, encoding - started, ended - encoding, kept)
 
     @torch.no_grad()
     def evaluate(
-        self, stage: Stage, round_index: int, chunks: Sequence[int], broadcast: Broadcast
-    ) -> list[dict[str, Score]]:
-        """Score the models of a broadcast on pieces of the test split, each of :data:`EVALUATION_CHUNK` samples."""
+        self, phase: PhaseName, round_index: int, chunks: Sequence[int], broadcast: Broadcast
+    ) -> list[dict[str, EvaluationSums]]:
+        """Evaluate the models of a broadcast on pieces of the test split, each of :data:`EVALUATION_CHUNK` samples."""
         self.prepare()
-        method = self._methods[stage]
-        scores: list[dict[str, Score]] = [{} for _ in chunks]
-        for name, prepare in method.evaluations(self._receive(stage, broadcast), round_index).items():
+        method = self._clients[phase]
+        sums: list[dict[str, EvaluationSums]] = [{} for _ in chunks]
+        for name, prepare in method.evaluations(self._receive(phase, broadcast), round_index).items():
             forward = prepare()
-            for chunk, row in zip(chunks, scores, strict=True):
+            for chunk, row in zip(chunks, sums, strict=True):
                 features, labels = self._samples("test", evaluation_chunk(len(self._labels["test"]), chunk))
                 logits = forward(features)
                 correct = int((logits.argmax(1) == labels).sum())
-                row[name] = Score(len(labels), correct, float(F.cross_entropy(logits, labels, reduction="sum")))
-        return scores
+                loss = float(F.cross_entropy(logits, labels, reduction="sum"))
+                row[name] = EvaluationSums(len(labels), correct, loss)
+        return sums
 
-    def _receive(self, stage: Stage, broadcast: Broadcast) -> Any:
-        """The state of a broadcast, decoded once; by its update where the state before it is here."""
-        method = self._methods[stage]
-        name, state = self._received or (None, None)
-        if name != broadcast.name:
-            self._received = None  # an update that fails may leave it half changed
-            if broadcast.update is not None and name == broadcast.base:
-                state = method.receive_update(broadcast.update, state)
+    def _receive(self, phase: PhaseName, broadcast: Broadcast) -> Any:
+        """The state of a broadcast, decoded once; by its delta where the version before it is here."""
+        method = self._clients[phase]
+        version, state = self._received or (None, None)
+        if version != broadcast.version:
+            self._received = None  # a delta that fails may leave it half changed
+            if broadcast.delta is not None and version == broadcast.previous:
+                state = method.receive_delta(broadcast.delta, state)
             else:
                 state = method.receive(broadcast.full)
-            self._received = (broadcast.name, state)
+            self._received = (broadcast.version, state)
         return state
 
     def _samples(self, split: Literal["train", "test"], rows: np.ndarray) -> tuple[Tensor, Tensor]:

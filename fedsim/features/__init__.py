@@ -1,1 +1,6 @@
-"""What the frozen prefix of a network makes of images, computed once a node."""
+"""What the frozen prefix of a network makes of images: computed once a node and shared by all runs."""
+
+from fedsim.features._prefix import PrefixFeatures
+from fedsim.features._store import BLOCK, Built, FeatureStore, make_room
+
+__all__ = ["BLOCK", "Built", "FeatureStore", "PrefixFeatures", "make_room"]

@@ -29,7 +29,7 @@ class PrefixFeatures:
         images: of the split.
 
     Attributes:
-        warnings: what was put up with.
+        warnings: what was tolerated.
     """
 
     def __init__(self, config: Config, model: TaskModel, images: Images) -> None:

@@ -1,44 +1,25 @@
-"""What a federated method is: a client half, a server half and its parameters."""
+"""What a federated method is: its parameters, and hooks of a client and of a server. It has no clock and no I/O."""
 
 from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from deltamask import stream_key
-from deltamask.payload import HEADER_BYTES
-from fedsim.config import Config, MethodConfig
+import deltamask as dm
 from fedsim.models import TaskModel
+from fedsim.settings import Experiment, MethodSettings, Settings
 
 #: Maps prefix features of shape (b, ...) to logits of shape (b, classes).
 Forward = Callable[[Tensor], Tensor]
 
-
-@dataclass(frozen=True)
-class Broadcast:
-    """The state that a round starts from, as messages: a client gets what is shorter for it.
-
-    Attributes:
-        full: the message for clients that know nothing.
-        update: the message for clients that have the state before; None where the method has none.
-        base: what :attr:`name` was of the state before.
-    """
-
-    full: bytes
-    update: bytes | None = None
-    base: bytes | None = None
-
-    @property
-    def name(self) -> bytes:
-        """Identifies the state: the head of its frame, which holds a checksum."""
-        return self.full[:HEADER_BYTES]
+#: The parameters of a method or a head.
+P = TypeVar("P", bound=Settings)
 
 
 @dataclass(frozen=True)
@@ -50,72 +31,43 @@ class ClientTask:
         client: index of the client.
         features: the client's prefix features, on the model's device.
         labels: int64 of shape ``(n,)``, on the same device.
-        memory: what the client kept in its last round (:attr:`Upload.memory`); None before, and for most methods.
+        client_state: what the client kept of its last round (:meth:`MethodClient.keep`); None before, and for most
+            methods.
     """
 
     round: int
     client: int
     features: Tensor
     labels: Tensor
-    memory: np.ndarray | None = None
-
-    def batches(self, config: Config, epochs: int, inputs: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Shuffled batches of (features, labels), ``epochs`` times over; seed, round and client set their order.
-
-        Args:
-            inputs: what to draw batches of in place of the features.
-        """
-        inputs = self.features if inputs is None else inputs
-        for epoch in range(epochs):
-            key = stream_key(config.seed, "batches", self.round, self.client, epoch)
-            order = np.random.Generator(np.random.Philox(key=key)).permutation(len(self.labels))
-            for chosen in torch.from_numpy(order).to(inputs.device).split(config.train.batch_size):
-                yield inputs[chosen], self.labels[chosen]
+    client_state: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
-class Upload:
-    """What a client sends, and what it measured.
+class Trained:
+    """What local training gave.
 
     Attributes:
-        payload: the framed bytes; their length is the uplink.
-        train_loss: mean training cross-entropy over the local steps, nats; None when nothing is trained.
-        train_seconds, encode_seconds: wall time of the two parts.
-        delta_size, sent_size: flipped and sent mask bits; None for methods without masks.
-        memory: what the client keeps for its next round, float32 of shape ``(n,)``; it is not sent, but as workers come
-            and go, the simulator keeps it for the client.
+        value: what :meth:`MethodClient.encode` takes, such as the client's probabilities or its update.
+        loss: mean training cross-entropy over the local steps, nats; None when nothing is trained.
     """
 
-    payload: bytes
-    train_loss: float | None
-    train_seconds: float
-    encode_seconds: float
-    delta_size: int | None = None
-    sent_size: int | None = None
-    memory: np.ndarray | None = None
+    value: Any
+    loss: float | None = None
 
 
-@dataclass(frozen=True)
-class Absorbed:
-    """What the server learned from an upload.
-
-    Attributes:
-        decode_seconds: wall time of decoding, without aggregation.
-        flips: mask bits that the server flipped, false ones included; None for methods without masks.
-    """
-
-    decode_seconds: float
-    flips: int | None = None
-
-
-class MethodClient(ABC):
+class MethodClient(ABC, Generic[P]):
     """The client half. A worker holds one for all its clients, so nothing may be kept from one client to the next.
 
-    What a client must remember from one of its rounds to the next is :attr:`Upload.memory`.
+    What a client must remember from one of its rounds to the next is what :meth:`keep` returns.
+
+    Args:
+        params: the method's parameters, an instance of its ``Params``.
+        experiment: what it may know beside them.
+        model: the backbone with its head; it is restored by nobody, so each hook sets what it needs.
     """
 
-    def __init__(self, config: Config, model: TaskModel) -> None:
-        self.config, self.model = config, model
+    def __init__(self, params: P, experiment: Experiment, model: TaskModel) -> None:
+        self.params, self.experiment, self.model = params, experiment, model
 
     @abstractmethod
     def receive(self, broadcast: bytes) -> Any:
@@ -125,17 +77,28 @@ class MethodClient(ABC):
             PayloadError: the bytes are not a broadcast of this method.
         """
 
-    def receive_update(self, update: bytes, state: Any) -> Any:
-        """Decode the update of a broadcast by the state before it, which is not used again.
+    def receive_delta(self, delta: bytes, state: Any) -> Any:
+        """Decode the delta of a broadcast by the state before it, which is not used again.
 
         Raises:
-            PayloadError: the bytes are not an update of this method.
+            PayloadError: the bytes are not a delta of this method.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no updates")
+        raise NotImplementedError(f"{type(self).__name__} has no deltas")
 
     @abstractmethod
-    def train(self, state: Any, task: ClientTask) -> Upload:
-        """Train from a received state and encode the update."""
+    def train(self, state: Any, task: ClientTask) -> Trained:
+        """Train from a received state."""
+
+    @abstractmethod
+    def encode(self, trained: Any, state: Any, task: ClientTask) -> dm.Update:
+        """Encode what training gave (:attr:`Trained.value`) as the bytes to send."""
+
+    def keep(self, trained: Any, update: dm.Update, task: ClientTask) -> np.ndarray | None:
+        """What the client keeps for its next round, float32 of shape ``(n,)``; None: nothing.
+
+        It is not sent, but as workers come and go, the simulator keeps it for the client.
+        """
+        return None
 
     @abstractmethod
     def evaluations(self, state: Any, round_index: int) -> dict[str, Callable[[], Forward]]:
@@ -145,31 +108,39 @@ class MethodClient(ABC):
         """
 
 
-class MethodServer(ABC):
+class MethodServer(ABC, Generic[P]):
     """The server half: the global state.
 
     Args:
-        config: the experiment.
-        model: the unchanged backbone with its head. The server of a head changes ``model.head``; others leave it.
+        params: the method's parameters, an instance of its ``Params``.
+        experiment: what it may know beside them.
+        model: the unchanged backbone with its head. The server of a head changes ``head.name``; others leave it.
     """
 
-    def __init__(self, config: Config, model: TaskModel) -> None:
-        self.config, self.model = config, model
+    def __init__(self, params: P, experiment: Experiment, model: TaskModel) -> None:
+        self.params, self.experiment, self.model = params, experiment, model
 
     @abstractmethod
     def broadcast(self) -> bytes:
         """The whole state as bytes, for a client of the next round that knows nothing."""
 
-    def update(self) -> bytes | None:
+    def delta(self) -> bytes | None:
         """What the last finished round changed, as bytes for a client that has the state before; None: send it all."""
         return None
 
     @abstractmethod
-    def absorb(self, round_index: int, client: int, samples: int, payload: bytes) -> Absorbed:
-        """Decode one upload and add it to the round's aggregate. Called in client order, never in order of arrival.
+    def decode(self, round_index: int, client: int, payload: bytes) -> Any:
+        """Decode one upload: a :class:`deltamask.Decoded`, or whatever :meth:`accumulate` takes.
 
         Raises:
             PayloadError: the bytes are not an upload of this method.
+        """
+
+    @abstractmethod
+    def accumulate(self, decoded: Any, samples: int) -> None:
+        """Add a decoded upload of a client with so many training samples to the round's aggregate.
+
+        Called in client order, never in order of arrival.
         """
 
     @abstractmethod
@@ -197,23 +168,35 @@ class MethodServer(ABC):
         return sha.hexdigest()[:16]
 
 
-class Method:
-    """A federated method; subclasses set the attributes and are registered in :mod:`fedsim.methods`."""
+class Phase:
+    """What runs in rounds: a method, or the fitting of a head in round 0. Subclasses set the attributes."""
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    Params: ClassVar[type[MethodConfig]] = MethodConfig
-    #: Values of the ``train`` group that suit the method, for keys that a configuration does not give.
-    train_defaults: ClassVar[Mapping[str, Any]] = {}
-    Client: ClassVar[type[MethodClient]]
-    Server: ClassVar[type[MethodServer]]
+    #: Its keys in the group that chooses it.
+    Params: ClassVar[type[Settings]]
+    Client: ClassVar[type[MethodClient[Any]]]
+    Server: ClassVar[type[MethodServer[Any]]]
 
     @classmethod
-    def client(cls, config: Config, model: TaskModel) -> MethodClient:
+    def client(cls, params: Any, experiment: Experiment, model: TaskModel) -> MethodClient[Any]:
         """The client half, for a worker."""
-        return cls.Client(config, model)
+        return cls.Client(params, experiment, model)
 
     @classmethod
-    def server(cls, config: Config, model: TaskModel) -> MethodServer:
+    def server(cls, params: Any, experiment: Experiment, model: TaskModel) -> MethodServer[Any]:
         """The server half, for the driver."""
-        return cls.Server(config, model)
+        return cls.Server(params, experiment, model)
+
+    @classmethod
+    def compile_kernels(cls, params: Any) -> None:
+        """Call what is compiled at its first call, so that no later timing holds a compilation."""
+
+
+class Method(Phase):
+    """A federated method, registered in :mod:`fedsim.methods`."""
+
+    Params: ClassVar[type[Settings]] = MethodSettings
+    #: Values of the ``train`` group that suit the method, for keys that a configuration does not give; None for a
+    #: method that does not train by steps, which has no such group.
+    train_defaults: ClassVar[Mapping[str, Any] | None] = {}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import deltamask as dm
-from fedsim.config import Config
 from fedsim.errors import ConfigError
-from fedsim.methods.dense import DenseConfig, DenseMethod, Vectorised
+from fedsim.methods.dense import DenseMethod, DenseSettings, FlatFunction
 from fedsim.models import TaskModel
+from fedsim.settings import Experiment
 
 
-class BitFitConfig(DenseConfig):
+class BitFitSettings(DenseSettings):
     """Parameters of :class:`BitFit`."""
 
     name: str = "bitfit"
@@ -20,13 +20,13 @@ class BitFit(DenseMethod):
 
     name = "bitfit"
     summary = "only the biases of the masked blocks, averaged by samples"
-    Params = BitFitConfig
+    Params = BitFitSettings
 
     @classmethod
-    def vectorise(cls, config: Config, model: TaskModel) -> Vectorised:
+    def flatten(cls, params: BitFitSettings, experiment: Experiment, model: TaskModel) -> FlatFunction:
         below = dm.select_parameters(model.network, ["0"], biases=True)
         parameters = dict(model.network.named_parameters())
         biases = [name for name in below if name.endswith("bias") and parameters[name].ndim == 1]
         if not biases:
-            raise ConfigError(f"method.name: found 'bitfit', allowed: others, as {config.model.name} has no biases")
+            raise ConfigError("method.name: found 'bitfit', allowed: others, as these masked blocks have no biases")
         return dm.FlatNetwork(model.network, biases)

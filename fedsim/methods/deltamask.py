@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field
 
 import deltamask as dm
 from deltamask.delta import KappaSchedule, Selection
-from fedsim.config import Config
 from fedsim.methods.base import ClientTask, Method
-from fedsim.methods.mask import MaskClient, MaskConfig, MaskServer, MaskState, Message, Received
-from fedsim.models import TaskModel
+from fedsim.methods.codecs import CODECS, CodecName
+from fedsim.methods.mask import MaskClient, MaskServer, MaskSettings, MaskState
 
 
-class DeltaMaskConfig(MaskConfig):
+class DeltaMaskSettings(MaskSettings):
     """Parameters of DeltaMask; the defaults are the paper's where they are known."""
 
     name: str = "deltamask"
@@ -39,22 +38,17 @@ class DeltaMaskConfig(MaskConfig):
     weighting: Literal["uniform", "samples"] = Field(
         "uniform", description="weights of the clients in coupled differences; the posterior counts all alike"
     )
-    codec: str = Field("fuse8+png", description="how the indices are written; see `fedsim list`")
+    codec: CodecName = Field("fuse8+png", description="how the indices are written")
 
-    @field_validator("codec")
-    @classmethod
-    def _known_codec(cls, value: str) -> str:
-        from fedsim.methods import CODECS
-
-        return CODECS.get(value).name
-
-    @model_validator(mode="after")
-    def _used_by_the_aggregation(self) -> DeltaMaskConfig:
-        if self.aggregation == "posterior":
-            for name, neutral in (("server_lr", 1.0), ("server_momentum", 0.0), ("weighting", "uniform")):
-                if (found := getattr(self, name)) != neutral:
-                    raise ValueError(f"{name}: found {found!r}, allowed: {neutral!r}, with aggregation 'posterior'")
-        return self
+    only_with: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {
+        **MaskSettings.only_with,
+        "kappa_final": ("kappa_schedule", ("cosine",)),
+        "prior": ("aggregation", ("posterior",)),
+        "reset_every": ("aggregation", ("posterior",)),
+        "server_lr": ("aggregation", ("coupled-difference",)),
+        "server_momentum": ("aggregation", ("coupled-difference",)),
+        "weighting": ("aggregation", ("coupled-difference",)),
+    }
 
     def probabilities(self, dimension: int, participation: float) -> dm.GlobalProbabilities:
         if self.aggregation == "posterior":
@@ -63,69 +57,50 @@ class DeltaMaskConfig(MaskConfig):
             dimension,
             theta_init=self.theta_init,
             clip=self.clip,
-            false_positive_rate=dm.codecs.get(self.codec).false_positive_rate,
+            false_positive_rate=CODECS.get(self.codec).false_positive_rate,
             learning_rate=self.server_lr,
             momentum=self.server_momentum,
         )
 
 
-def _reference_key(config: Config, round_index: int, client: int) -> int:
+def _reference_key(params: DeltaMaskSettings, seed: int, round_index: int, client: int) -> int:
     """The stream of the uniforms that a client and the server share in one round."""
-    assert isinstance(config.method, DeltaMaskConfig)
-    if config.method.reference == "common":
-        return dm.stream_key(config.seed, "reference", round_index)
-    return dm.stream_key(config.seed, "reference", round_index, client)
+    if params.reference == "common":
+        return dm.stream_key(seed, "reference", round_index)
+    return dm.stream_key(seed, "reference", round_index, client)
 
 
-def _compile_kernels(codec: str) -> None:
-    """Encode and decode once, so that no later timing holds a compilation."""
-    theta_k_d, theta_g_d = (np.full(64, theta, np.float32) for theta in (0.9, 0.5))
-    dm.decode(dm.encode(theta_k_d, theta_g_d, key=0, codec=codec).payload, theta_g_d, key=0, codec=codec)
-
-
-class _Client(MaskClient):
-    def __init__(self, config: Config, model: TaskModel) -> None:
-        super().__init__(config, model)
-        assert isinstance(config.method, DeltaMaskConfig)
-        self._params = config.method
-        _compile_kernels(self._params.codec)
-
+class _Client(MaskClient[DeltaMaskSettings]):
     def penalty(self, state: MaskState) -> Callable[[], torch.Tensor] | None:
-        if not self._params.flip_penalty:
+        if not self.params.flip_penalty:
             return None
         theta_g_d = torch.from_numpy(state.theta_d).to(self.model.device)
         # A bit flips with probability |theta_k - theta_g|.
-        return lambda: self._params.flip_penalty * (self._net.scores_d.sigmoid() - theta_g_d).abs().sum()
+        return lambda: self.params.flip_penalty * (self._net.scores_d.sigmoid() - theta_g_d).abs().sum()
 
-    def encode(self, theta_k_d: np.ndarray, state: MaskState, task: ClientTask) -> Message:
-        params = self._params
-        own = dm.stream_key(self.config.seed, "mask", task.round, task.client)
-        update = dm.encode(
-            theta_k_d,
+    def encode(self, trained: np.ndarray, state: MaskState, task: ClientTask) -> dm.Update:
+        params, seed = self.params, self.experiment.seed
+        kappa = dm.kappa_at(task.round, self.experiment.rounds, params.kappa, params.kappa_schedule, params.kappa_final)
+        own = dm.stream_key(seed, "mask", task.round, task.client)
+        return dm.encode(
+            trained,
             state.theta_d,
-            _reference_key(self.config, task.round, task.client),
-            kappa=dm.kappa_at(task.round, self.config.rounds, params.kappa, params.kappa_schedule, params.kappa_final),
-            codec=params.codec,
+            _reference_key(params, seed, task.round, task.client),
+            kappa=kappa,
+            codec=CODECS.get(params.codec),
             selection=params.selection,
             mask_key=own if params.reference == "independent" else None,
         )
-        return Message(update.payload, update.delta_size, update.sent_size)
 
 
-class _Server(MaskServer):
-    def __init__(self, config: Config, model: TaskModel) -> None:
-        super().__init__(config, model)
-        assert isinstance(config.method, DeltaMaskConfig)
-        self._params = config.method
-        _compile_kernels(self._params.codec)
-
+class _Server(MaskServer[DeltaMaskSettings]):
     def weight(self, samples: int) -> int:
-        return samples if self._params.weighting == "samples" else 1
+        weighted = self.params.aggregation == "coupled-difference" and self.params.weighting == "samples"
+        return samples if weighted else 1
 
-    def decode(self, round_index: int, client: int, data: bytes) -> Received:
-        key = _reference_key(self.config, round_index, client)
-        decoded = dm.decode(data, self._probabilities.theta_d, key, codec=self._params.codec)
-        return Received(decoded.mask_d, decoded.reference_d, decoded.flips.size)
+    def decode(self, round_index: int, client: int, payload: bytes) -> dm.Decoded:
+        key = _reference_key(self.params, self.experiment.seed, round_index, client)
+        return dm.decode(payload, self._probabilities.theta_d, key, codec=CODECS.get(self.params.codec))
 
 
 class DeltaMask(Method):
@@ -133,5 +108,11 @@ class DeltaMask(Method):
 
     name = "deltamask"
     summary = "probabilistic masks; sends the changed mask bits in a probabilistic filter"
-    Params: ClassVar[type[DeltaMaskConfig]] = DeltaMaskConfig
+    Params: ClassVar[type[DeltaMaskSettings]] = DeltaMaskSettings
     Client, Server = _Client, _Server
+
+    @classmethod
+    def compile_kernels(cls, params: DeltaMaskSettings) -> None:
+        codec = CODECS.get(params.codec)
+        theta_k_d, theta_g_d = (np.full(64, theta, np.float32) for theta in (0.9, 0.5))
+        dm.decode(dm.encode(theta_k_d, theta_g_d, key=0, codec=codec).payload, theta_g_d, key=0, codec=codec)

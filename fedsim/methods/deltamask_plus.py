@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from deltamask.delta import Selection
-from fedsim.methods.deltamask import DeltaMask, DeltaMaskConfig
+from fedsim.methods.codecs import CodecName
+from fedsim.methods.deltamask import DeltaMask, DeltaMaskSettings
 
 
-class DeltaMaskPlusConfig(DeltaMaskConfig):
+class DeltaMaskPlusSettings(DeltaMaskSettings):
     """Parameters of :class:`DeltaMaskPlus`: those of DeltaMask with other defaults."""
 
     name: str = "deltamask-plus"
@@ -27,7 +28,7 @@ class DeltaMaskPlusConfig(DeltaMaskConfig):
     weighting: Literal["uniform", "samples"] = Field(
         "samples", description="weights of the clients in coupled differences; the posterior counts all alike"
     )
-    codec: str = Field("range", description="how the indices are written; see `fedsim list`")
+    codec: CodecName = Field("range", description="how the indices are written")
 
 
 class DeltaMaskPlus(DeltaMask):
@@ -35,5 +36,5 @@ class DeltaMaskPlus(DeltaMask):
 
     name = "deltamask-plus"
     summary = "DeltaMask with an exact conditional coder, coupled differences and normalised SGD: far fewer bits"
-    Params: ClassVar[type[DeltaMaskConfig]] = DeltaMaskPlusConfig
+    Params: ClassVar[type[DeltaMaskSettings]] = DeltaMaskPlusSettings
     train_defaults: ClassVar[Mapping[str, Any]] = {"optimizer": "normalized-sgd", "lr": 0.03}

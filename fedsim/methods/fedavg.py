@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 import deltamask as dm
-from fedsim.config import Config
-from fedsim.methods.dense import DenseConfig, DenseMethod, Vectorised
+from fedsim.methods.dense import DenseMethod, DenseSettings, FlatFunction
 from fedsim.models import TaskModel
+from fedsim.settings import Experiment
 
 
-class FedAvgConfig(DenseConfig):
+class FedAvgSettings(DenseSettings):
     """Parameters of :class:`FedAvg`."""
 
     name: str = "fedavg"
@@ -24,8 +24,8 @@ class FedAvg(DenseMethod):
 
     name = "fedavg"
     summary = "fine-tuning of the masked blocks' weights, averaged by samples; takes any compressor"
-    Params: ClassVar[type[DenseConfig]] = FedAvgConfig
+    Params: ClassVar[type[DenseSettings]] = FedAvgSettings
 
     @classmethod
-    def vectorise(cls, config: Config, model: TaskModel) -> Vectorised:
+    def flatten(cls, params: DenseSettings, experiment: Experiment, model: TaskModel) -> FlatFunction:
         return dm.FlatNetwork(model.network, model.masked_names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,18 +11,17 @@ from pydantic import Field
 from torch import Tensor, nn
 
 import deltamask as dm
-from fedsim.config import Config, MethodConfig
-from fedsim.methods.base import Absorbed, ClientTask, Forward, Method, MethodClient, MethodServer, Upload
-from fedsim.methods.head import head_shapes
+from fedsim.methods.base import ClientTask, Forward, Method, MethodClient, MethodServer, Trained
 from fedsim.methods.mask import pack_mask, unpack_mask
-from fedsim.methods.training import make_optimizer, train_steps
+from fedsim.methods.training import LocalTraining
 from fedsim.methods.wire import pack_tensors, unpack_tensors
 from fedsim.models import TaskModel
+from fedsim.settings import Experiment, MethodSettings
 
 _CODEC = "bitmap"
 
 
-class FedMaskConfig(MethodConfig):
+class FedMaskSettings(MethodSettings):
     """Parameters of :class:`FedMask`."""
 
     name: str = "fedmask"
@@ -31,21 +29,19 @@ class FedMaskConfig(MethodConfig):
     threshold: float = Field(0.5, gt=0, lt=1, description="scores above it keep their weight")
 
 
-class _Client(MethodClient):
-    def __init__(self, config: Config, model: TaskModel) -> None:
-        super().__init__(config, model)
-        assert isinstance(config.method, FedMaskConfig)
-        self._threshold = config.method.threshold
+class _Client(MethodClient[FedMaskSettings]):
+    def __init__(self, params: FedMaskSettings, experiment: Experiment, model: TaskModel) -> None:
+        super().__init__(params, experiment, model)
         self._net = dm.FlatNetwork(model.network, model.masked_names).to(model.device)
+        self._training = LocalTraining(experiment.train, experiment.seed)
 
     def receive(self, broadcast: bytes) -> Any:
-        return unpack_tensors(broadcast, {"scores": (self.model.dimension,), **head_shapes(self.model)})
+        return unpack_tensors(broadcast, {"scores": (self.model.dimension,), **self.model.head_shapes()})
 
     def _mask(self, scores_d: Tensor) -> Tensor:
-        return (scores_d > self._threshold).float()
+        return (scores_d > self.params.threshold).float()
 
-    def train(self, state: Any, task: ClientTask) -> Upload:
-        started = time.perf_counter()
+    def train(self, state: Any, task: ClientTask) -> Trained:
         self.model.load_head(state)
         scores_d = nn.Parameter(torch.tensor(state["scores"], device=self.model.device))
 
@@ -55,12 +51,11 @@ class _Client(MethodClient):
             output: Tensor = self._net(x, self._net.weights_d * mask_d)
             return output
 
-        optimizer = make_optimizer(self.config.train, [scores_d])
-        train_loss = train_steps(optimizer, task.batches(self.config, self.config.train.epochs), logits)
-        mask_d = self._mask(scores_d.detach()).bool().cpu().numpy()
-        trained = time.perf_counter()
-        payload = pack_mask(mask_d, _CODEC)
-        return Upload(payload, train_loss, trained - started, time.perf_counter() - trained)
+        loss = self._training.run([scores_d], task, logits)
+        return Trained(self._mask(scores_d.detach()).bool().cpu().numpy(), loss)
+
+    def encode(self, trained: np.ndarray, state: Any, task: ClientTask) -> dm.Update:
+        return dm.Update(pack_mask(trained, _CODEC))
 
     def evaluations(self, state: Any, round_index: int) -> dict[str, Callable[[], Forward]]:
         def mean() -> Forward:
@@ -71,11 +66,10 @@ class _Client(MethodClient):
         return {"mean": mean}
 
 
-class _Server(MethodServer):
-    def __init__(self, config: Config, model: TaskModel) -> None:
-        super().__init__(config, model)
-        assert isinstance(config.method, FedMaskConfig)
-        self._scores_d = np.full(model.dimension, config.method.score_init, np.float32)
+class _Server(MethodServer[FedMaskSettings]):
+    def __init__(self, params: FedMaskSettings, experiment: Experiment, model: TaskModel) -> None:
+        super().__init__(params, experiment, model)
+        self._scores_d = np.full(model.dimension, params.score_init, np.float32)
         self._begin()
 
     def _begin(self) -> None:
@@ -84,13 +78,12 @@ class _Server(MethodServer):
     def broadcast(self) -> bytes:
         return pack_tensors({"scores": self._scores_d, **self.model.head_state()})
 
-    def absorb(self, round_index: int, client: int, samples: int, payload: bytes) -> Absorbed:
-        started = time.perf_counter()
-        mask_d = unpack_mask(payload, self.model.dimension, _CODEC)
-        decode_seconds = time.perf_counter() - started
-        self._ones_d += mask_d
+    def decode(self, round_index: int, client: int, payload: bytes) -> np.ndarray:
+        return unpack_mask(payload, self.model.dimension, _CODEC)
+
+    def accumulate(self, decoded: np.ndarray, samples: int) -> None:
+        self._ones_d += decoded
         self._masks += 1
-        return Absorbed(decode_seconds)
 
     def finish_round(self) -> None:
         self._scores_d = (self._ones_d / self._masks).astype(np.float32)
@@ -113,5 +106,5 @@ class FedMask(Method):
 
     name = "fedmask"
     summary = "deterministic masks of thresholded scores, 1 bit a parameter"
-    Params = FedMaskConfig
+    Params = FedMaskSettings
     Client, Server = _Client, _Server

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from pydantic import Field
 
@@ -9,11 +11,9 @@ import deltamask as dm
 from fedsim.methods.base import ClientTask, Method
 from fedsim.methods.mask import (
     MaskClient,
-    MaskConfig,
     MaskServer,
+    MaskSettings,
     MaskState,
-    Message,
-    Received,
     pack_mask,
     unpack_mask,
 )
@@ -21,24 +21,26 @@ from fedsim.methods.mask import (
 _CODEC = "arithmetic"
 
 
-class FedPMConfig(MaskConfig):
+class FedPMSettings(MaskSettings):
     """Parameters of :class:`FedPM`."""
 
     name: str = "fedpm"
     reset_every: int | None = Field(1, ge=1, description="rounds between returns to the prior, as in the paper's code")
 
 
-class _Client(MaskClient):
-    def encode(self, theta_k_d: np.ndarray, state: MaskState, task: ClientTask) -> Message:
+class _Client(MaskClient[FedPMSettings]):
+    def encode(self, trained: np.ndarray, state: MaskState, task: ClientTask) -> dm.Update:
         # Unlike DeltaMask's, this randomness is the client's own: the whole mask is sent.
-        mask_d = dm.bernoulli_mask(theta_k_d, dm.stream_key(self.config.seed, "mask", task.round, task.client))
-        return Message(pack_mask(mask_d, _CODEC))
+        mask_d = dm.bernoulli_mask(trained, dm.stream_key(self.experiment.seed, "mask", task.round, task.client))
+        return dm.Update(pack_mask(mask_d, _CODEC))
 
 
-class _Server(MaskServer):
-    def decode(self, round_index: int, client: int, data: bytes) -> Received:
-        mask_d = unpack_mask(data, self.model.dimension, _CODEC)
-        return Received(mask_d, mask_d)
+class _Server(MaskServer[FedPMSettings]):
+    def decode(self, round_index: int, client: int, payload: bytes) -> np.ndarray:
+        return unpack_mask(payload, self.model.dimension, _CODEC)
+
+    def accumulate(self, decoded: Any, samples: int) -> None:
+        self._probabilities.observe(decoded, decoded)
 
 
 class FedPM(Method):
@@ -51,5 +53,5 @@ class FedPM(Method):
 
     name = "fedpm"
     summary = "probabilistic masks; sends one sampled mask through an arithmetic coder"
-    Params = FedPMConfig
+    Params = FedPMSettings
     Client, Server = _Client, _Server

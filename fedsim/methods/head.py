@@ -1,4 +1,4 @@
-"""What all ways to fit the classifier head share: the head is the state, and it stays in the server's model."""
+"""What the fitting of a head and linear probing share: the head is the state, and it stays in the server's model."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from fedsim.methods.base import Forward, MethodClient, MethodServer
+import deltamask as dm
+from fedsim.methods.base import Forward, MethodClient, MethodServer, P
 from fedsim.methods.wire import pack_tensors, unpack_tensors
-from fedsim.models import TaskModel
 
 
-class HeadClient(MethodClient):
-    """Receives and evaluates a head; a subclass trains."""
+class HeadClient(MethodClient[P]):
+    """Receives and evaluates a head, and sends tensors; a subclass trains."""
 
     def receive(self, broadcast: bytes) -> Any:
-        return unpack_tensors(broadcast, head_shapes(self.model))
+        return unpack_tensors(broadcast, self.model.head_shapes())
+
+    def encode(self, trained: Mapping[str, np.ndarray], state: Any, task: Any) -> dm.Update:
+        return dm.Update(pack_tensors(trained))
 
     def evaluations(self, state: Any, round_index: int) -> dict[str, Callable[[], Forward]]:
         def mean() -> Forward:
@@ -26,19 +29,51 @@ class HeadClient(MethodClient):
         return {"mean": mean}
 
 
-class HeadServer(MethodServer):
-    """Keeps the head in the server's model, where later methods find it; a subclass aggregates."""
+class HeadServer(MethodServer[P]):
+    """Keeps the head in the server's model, where later methods find it; a subclass says what clients send.
+
+    Uploads are tensors, whose sums over the clients' weights a subclass turns into a head.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._sums = {name: np.zeros(shape) for name, shape in self.shapes().items()}
+        self._weight = 0
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the tensors of an upload by name: the head's, unless a subclass knows better."""
+        return self.model.head_shapes()
+
+    def weight(self, samples: int) -> int:
+        """What the tensors of a client with so many training samples count for."""
+        return 1
+
+    def head(self, sums: dict[str, np.ndarray], weight: int) -> dict[str, np.ndarray]:
+        """The head from the weighted sums of the uploads' tensors, float64, and the sum of the weights."""
+        raise NotImplementedError
 
     def broadcast(self) -> bytes:
         return pack_tensors(self.model.head_state())
+
+    def decode(self, round_index: int, client: int, payload: bytes) -> dict[str, np.ndarray]:
+        return unpack_tensors(payload, self.shapes())
+
+    def accumulate(self, decoded: dict[str, np.ndarray], samples: int) -> None:
+        weight = self.weight(samples)
+        for name, array in decoded.items():
+            self._sums[name] += weight * array.astype(np.float64)
+        self._weight += weight
+
+    def finish_round(self) -> None:
+        head = self.head(self._sums, self._weight)
+        self.model.load_head({name: array.astype(np.float32) for name, array in head.items()})
+        self._begin()
 
     def state(self) -> dict[str, np.ndarray]:
         return self.model.head_state()
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         self.model.load_head(state)
-
-
-def head_shapes(model: TaskModel) -> dict[str, tuple[int, ...]]:
-    """Shapes of the head's parameters by name."""
-    return {name: tuple(p.shape) for name, p in model.head.named_parameters()}

@@ -1,65 +1,56 @@
-"""Federated linear probing: only the classifier head is trained and sent, float32, averaged by samples.
-
-It is a method of its own and, for one round, the default way in which other methods get the head that they freeze.
-"""
+"""Federated linear probing: only the classifier head is trained and sent, float32, averaged by samples."""
 
 from __future__ import annotations
 
-import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
-from fedsim.config import Config
-from fedsim.methods.base import Absorbed, ClientTask, Method, Upload
-from fedsim.methods.head import HeadClient, HeadServer, head_shapes
-from fedsim.methods.training import train_steps
-from fedsim.methods.wire import pack_tensors, unpack_tensors
-from fedsim.models import TaskModel
+from fedsim.methods.base import ClientTask, Method, P, Trained
+from fedsim.methods.head import HeadClient, HeadServer
+from fedsim.methods.training import LocalTraining
+from fedsim.settings import MethodSettings, TrainSettings
 
 
-class _Client(HeadClient):
-    def train(self, state: Any, task: ClientTask) -> Upload:
-        started = time.perf_counter()
+class LinearProbeSettings(MethodSettings):
+    """Parameters of :class:`LinearProbe`."""
+
+    name: str = "linear-probe"
+
+
+class LinearProbeClient(HeadClient[P]):
+    """Trains the head on the embeddings of the unchanged backbone."""
+
+    def settings(self) -> TrainSettings | None:
+        """Of the local training: the ``train`` group, unless a subclass knows better."""
+        return self.experiment.train
+
+    def train(self, state: Any, task: ClientTask) -> Trained:
         self.model.load_head(state)
         embeddings = self.model.embed(task.features)
         head = self.model.head.requires_grad_(True)
-        optimizer = torch.optim.Adam(head.parameters(), lr=self.config.model.head_lr)
-        batches = task.batches(self.config, self.config.model.head_epochs, embeddings)
-        train_loss = train_steps(optimizer, batches, lambda x, step: head(x))
+        training = LocalTraining(self.settings(), self.experiment.seed)
+        loss = training.run(head.parameters(), task, lambda x, step: head(x), inputs=embeddings)
         head.requires_grad_(False)
-        trained = time.perf_counter()
-        payload = pack_tensors(self.model.head_state())
-        return Upload(payload, train_loss, trained - started, time.perf_counter() - trained)
+        return Trained(self.model.head_state(), loss)
 
 
-class _Server(HeadServer):
-    def __init__(self, config: Config, model: TaskModel) -> None:
-        super().__init__(config, model)
-        self._begin()
+class LinearProbeServer(HeadServer[P]):
+    """Averages heads by samples."""
 
-    def _begin(self) -> None:
-        self._samples = 0
-        self._sums = {name: np.zeros(shape) for name, shape in head_shapes(self.model).items()}
+    def weight(self, samples: int) -> int:
+        return samples
 
-    def absorb(self, round_index: int, client: int, samples: int, payload: bytes) -> Absorbed:
-        started = time.perf_counter()
-        head = unpack_tensors(payload, head_shapes(self.model))
-        decode_seconds = time.perf_counter() - started
-        for name, array in head.items():
-            self._sums[name] += samples * array.astype(np.float64)
-        self._samples += samples
-        return Absorbed(decode_seconds)
-
-    def finish_round(self) -> None:
-        self.model.load_head({name: (total / self._samples).astype(np.float32) for name, total in self._sums.items()})
-        self._begin()
+    def head(self, sums: dict[str, np.ndarray], weight: int) -> dict[str, np.ndarray]:
+        return {name: total / weight for name, total in sums.items()}
 
 
 class LinearProbe(Method):
-    """FedAvg of the head alone; ``model.head_epochs`` and ``model.head_lr`` are its local training."""
+    """FedAvg of the head alone."""
 
     name = "linear-probe"
     summary = "only the classifier head, float32, averaged by samples"
-    Client, Server = _Client, _Server
+    Params = LinearProbeSettings
+    train_defaults: ClassVar[Mapping[str, Any]] = {"epochs": 20, "lr": 0.03}
+    Client, Server = LinearProbeClient, LinearProbeServer

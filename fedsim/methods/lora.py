@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from deltamask import stream_key
-from fedsim.config import Config
 from fedsim.errors import ConfigError
-from fedsim.methods.dense import DenseConfig, DenseMethod, Vectorised
+from fedsim.methods.dense import DenseMethod, DenseSettings, FlatFunction
 from fedsim.models import TaskModel
+from fedsim.settings import Experiment
 
 
-class LoraConfig(DenseConfig):
+class LoraSettings(DenseSettings):
     """Parameters of :class:`Lora`."""
 
     name: str = "lora"
@@ -91,17 +91,15 @@ class Lora(DenseMethod):
 
     name = "lora"
     summary = "low-rank updates of the masked blocks' weights, factors averaged by samples"
-    Params = LoraConfig
+    Params = LoraSettings
 
     @classmethod
-    def vectorise(cls, config: Config, model: TaskModel) -> Vectorised:
-        params = config.method
-        assert isinstance(params, LoraConfig)
+    def flatten(cls, params: LoraSettings, experiment: Experiment, model: TaskModel) -> FlatFunction:
         parameters = dict(model.network.named_parameters())
         matrices = [name for name in model.masked_names if parameters[name].ndim > 1]
         names = [name for name in matrices if re.search(params.targets, name)]
         if not names:
             known = ", ".join(matrices)
             raise ConfigError(f"method.targets: found {params.targets!r}, allowed: what one of these contains: {known}")
-        key = stream_key(config.seed, "lora")
+        key = stream_key(experiment.seed, "lora")
         return LowRankNetwork(model.network, names, params.rank, params.lora_alpha / params.rank, key)

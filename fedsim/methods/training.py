@@ -2,22 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fedsim.config import TrainConfig
+from deltamask import stream_key
+from fedsim.methods.base import ClientTask
+from fedsim.settings import TrainSettings
 
 
-def make_optimizer(config: TrainConfig, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """A fresh optimiser with the configured learning rate."""
-    if config.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=config.lr)
-    sgd = NormalizedSGD if config.optimizer == "normalized-sgd" else torch.optim.SGD
-    return sgd(parameters, lr=config.lr, momentum=config.momentum)
+class LocalTraining:
+    """Epochs of steps over a client's samples.
+
+    Args:
+        settings: of the training.
+        seed: of the experiment; with round and client it sets the order of the samples.
+
+    Raises:
+        TypeError: there are no settings, as the method is said not to train by steps.
+    """
+
+    def __init__(self, settings: TrainSettings | None, seed: int) -> None:
+        if settings is None:
+            raise TypeError("train_defaults: found None, expected a mapping for a method that trains by steps")
+        self._settings, self._seed = settings, seed
+
+    def run(
+        self,
+        parameters: Iterable[torch.nn.Parameter],
+        task: ClientTask,
+        logits: Callable[[Tensor, int], Tensor],
+        *,
+        penalty: Callable[[], Tensor] | None = None,
+        inputs: Tensor | None = None,
+    ) -> float:
+        """Train with a fresh optimiser; the mean cross-entropy over the steps, nats.
+
+        Args:
+            parameters: what is trained.
+            task: the client's samples.
+            logits: the model's output of shape ``(b, classes)`` from a batch's inputs and the number of the step.
+            penalty: added to the loss, nats.
+            inputs: what to draw batches of in place of the task's features.
+        """
+        optimizer = make_optimizer(self._settings, parameters)
+        losses = []
+        for step, (x, y) in enumerate(self._batches(task, task.features if inputs is None else inputs)):
+            loss = F.cross_entropy(logits(x, step), y)
+            optimizer.zero_grad()
+            (loss if penalty is None else loss + penalty()).backward()
+            optimizer.step()
+            losses.append(loss.detach())
+        return float(torch.stack(losses).mean())  # waits for the device, so that a time taken after it covers the work
+
+    def _batches(self, task: ClientTask, inputs: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        for epoch in range(self._settings.epochs):
+            key = stream_key(self._seed, "batches", task.round, task.client, epoch)
+            order = np.random.Generator(np.random.Philox(key=key)).permutation(len(task.labels))
+            for chosen in torch.from_numpy(order).to(inputs.device).split(self._settings.batch_size):
+                yield inputs[chosen], task.labels[chosen]
+
+
+def make_optimizer(settings: TrainSettings, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """A fresh optimiser with the learning rate of the settings."""
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=settings.lr)
+    sgd = NormalizedSGD if settings.optimizer == "normalized-sgd" else torch.optim.SGD
+    return sgd(parameters, lr=settings.lr, momentum=settings.momentum)
 
 
 class NormalizedSGD(torch.optim.SGD):
@@ -35,27 +90,3 @@ class NormalizedSGD(torch.optim.SGD):
         for grad in grads:
             grad.div_(torch.as_tensor(mean_square).sqrt().clamp_min(torch.finfo(grad.dtype).tiny))
         return super().step(closure)
-
-
-def train_steps(
-    optimizer: torch.optim.Optimizer,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    logits: Callable[[Tensor, int], Tensor],
-    penalty: Callable[[], Tensor] | None = None,
-) -> float:
-    """One step of cross-entropy a batch; the mean cross-entropy, nats.
-
-    Args:
-        optimizer: of the parameters that are trained.
-        batches: (inputs, labels).
-        logits: the model's output of shape ``(b, classes)`` from a batch's inputs and the number of the step.
-        penalty: added to the loss, nats.
-    """
-    losses = []
-    for step, (x, y) in enumerate(batches):
-        loss = F.cross_entropy(logits(x, step), y)
-        optimizer.zero_grad()
-        (loss if penalty is None else loss + penalty()).backward()
-        optimizer.step()
-        losses.append(loss.detach())
-    return float(torch.stack(losses).mean())  # waits for the device, so that a time taken after it covers the work

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import ClassVar, Literal
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
 
-import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from fedsim.config import ModelConfig
 from fedsim.data.images import Interpolation
 from fedsim.errors import ConfigError
-
-_WEIGHT_SEED = 0  # random weights are part of the backbone, the same in every run
+from fedsim.settings import ModelSettings
 
 #: Where weights come from.
 Weights = Literal["embedded", "hub", "checkpoint", "random"]
@@ -49,7 +46,7 @@ class Backbone(nn.Module):
         masked_blocks: int,
         input_size: int,
         embedding_size: int,
-        weights: Weights,
+        weights: Weights = "random",
         mean: tuple[float, float, float] = (0.5, 0.5, 0.5),
         std: tuple[float, float, float] = (0.5, 0.5, 0.5),
         interpolation: Interpolation = "bilinear",
@@ -79,36 +76,43 @@ class BackboneFamily(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    #: Its keys in the ``model`` group.
+    Params: ClassVar[type[ModelSettings]] = ModelSettings
 
     @classmethod
     @abstractmethod
-    def build(cls, config: ModelConfig) -> Backbone:
-        """The backbone with its weights loaded. It never depends on a run's seed.
+    def build(cls, params: Any) -> Backbone:
+        """The backbone with its weights loaded. It never depends on a run's seed: initialisers draw from a fixed one.
 
         Raises:
             ConfigError: there are no weights, they do not fit, or there are fewer blocks than asked for.
         """
 
 
-@contextmanager
-def seeded() -> Iterator[None]:
-    """A fixed seed for initialisers, which draw from the global generator; that is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_WEIGHT_SEED)
-        yield
+class PretrainedSettings(ModelSettings):
+    """Keys of backbones that come with weights."""
+
+    checkpoint: str | None = Field(None, description="safetensors or weights-only torch file of the backbone")
+    random_weights: bool = Field(False, description="run without pretrained weights; the runs table says so")
+
+    @model_validator(mode="after")
+    def _one_source_of_weights(self) -> PretrainedSettings:
+        if self.checkpoint is not None and self.random_weights:
+            raise ValueError("random_weights: found true, allowed: false, since model.checkpoint is given")
+        return self
 
 
-def unknown_name(config: ModelConfig, known: Sequence[str]) -> ConfigError:
+def unknown_name(params: ModelSettings, known: Sequence[str]) -> ConfigError:
     """The error to raise where a library has no model of the name after the colon."""
-    library, _, name = config.name.partition(":")
+    library, _, name = params.name.partition(":")
     near = ", ".join(difflib.get_close_matches(name.partition("/")[0], known, n=4, cutoff=0))
-    return ConfigError(f"model.name: found {config.name!r}, allowed: a model of {library}, such as {near}")
+    return ConfigError(f"model.name: found {params.name!r}, allowed: a model of {library}, such as {near}")
 
 
-def no_weights(config: ModelConfig, cause: Exception) -> ConfigError:
+def no_weights(params: ModelSettings, cause: Exception) -> ConfigError:
     """The error to raise where pretrained weights cannot be had."""
     reason = next(iter(str(cause).splitlines()), "")
     return ConfigError(
-        f"model.name: the weights of {config.name!r} could not be downloaded ({type(cause).__name__}: {reason}); "
+        f"model.name: the weights of {params.name!r} could not be downloaded ({type(cause).__name__}: {reason}); "
         "give a file as model.checkpoint, or model.random_weights=true to run without"
     )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from deltamask import select_parameters
+from fedsim.errors import ConfigError
 from fedsim.models.backbone import Backbone
 
 
@@ -20,25 +21,42 @@ class TaskModel:
         classes: number of classes of the head.
         device: where to compute.
         mask_biases: whether methods may change the biases and scales of the masked blocks too.
+        train_head: whether methods may change the head too, and not only the one that fits it in round 0.
+
+    Raises:
+        ConfigError: there is nothing that methods may change.
 
     Attributes:
         network: masked blocks, suffix and head as one module: prefix features to logits.
-        masked_names: parameters of ``network`` that methods may change: the weight matrices of the masked blocks.
+        masked_names: parameters of ``network`` that methods may change: the weight matrices of the masked blocks, and
+            of a head that is trained with them.
         dimension: their number d.
     """
 
     def __init__(
-        self, backbone: Backbone, classes: int, device: torch.device | str = "cpu", *, mask_biases: bool = False
+        self,
+        backbone: Backbone,
+        classes: int,
+        device: torch.device | str = "cpu",
+        *,
+        mask_biases: bool = False,
+        train_head: bool = False,
     ) -> None:
         self.device = torch.device(device)
         self.backbone = backbone.eval().requires_grad_(False).to(self.device)
-        # Logistic regression is convex: zeros are as good a start as any, and need no generator.
-        self.head = nn.utils.skip_init(nn.Linear, backbone.embedding_size, classes, device=self.device)
+        self.train_head = train_head
+        if train_head:
+            self.head = nn.Linear(backbone.embedding_size, classes).to(self.device)
+        else:  # logistic regression is convex: zeros are as good a start as any, and need no generator
+            self.head = nn.utils.skip_init(nn.Linear, backbone.embedding_size, classes, device=self.device)
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
         self.head.requires_grad_(False)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
         self.network = nn.Sequential(backbone.blocks, backbone.suffix, self.head)
-        self.masked_names = select_parameters(self.network, ["0"], biases=mask_biases)
+        trained = [*(["0"] if len(backbone.blocks) else []), *(["2"] if train_head else [])]
+        if not trained:
+            raise ConfigError("model.masked_blocks: found 0, allowed: at least 1, or head.name=joint")
+        self.masked_names = select_parameters(self.network, trained, biases=mask_biases)
         parameters = dict(self.network.named_parameters())
         self.dimension = sum(parameters[name].numel() for name in self.masked_names)
         self._mean, self._std = (
@@ -63,10 +81,20 @@ class TaskModel:
         return embeddings
 
     def head_state(self) -> dict[str, np.ndarray]:
-        """The head's parameters as float32 arrays: ``weight`` of shape (classes, embedding_size) and ``bias``."""
-        return {name: p.detach().cpu().numpy().copy() for name, p in self.head.named_parameters()}
+        """The frozen head's parameters as float32 arrays: ``weight`` of shape (classes, embedding_size) and ``bias``.
+
+        Empty for a head that is trained with the blocks, as it is among the masked parameters.
+        """
+        return {name: p.detach().cpu().numpy().copy() for name, p in self._frozen_head()}
+
+    def head_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the arrays of :meth:`head_state` by name."""
+        return {name: tuple(p.shape) for name, p in self._frozen_head()}
 
     def load_head(self, state: Mapping[str, np.ndarray]) -> None:
-        """Set the head's parameters; a NumPy view of received bytes is copied."""
-        for name, parameter in self.head.named_parameters():
+        """Set the frozen head's parameters; a NumPy view of received bytes is copied."""
+        for name, parameter in self._frozen_head():
             parameter.data.copy_(torch.tensor(state[name]))
+
+    def _frozen_head(self) -> list[tuple[str, nn.Parameter]]:
+        return [] if self.train_head else list(self.head.named_parameters())

@@ -7,9 +7,8 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from fedsim.config import ModelConfig
 from fedsim.data.torchvision_import import import_torchvision
-from fedsim.models.backbone import Backbone, BackboneFamily, no_weights, seeded, unknown_name
+from fedsim.models.backbone import Backbone, BackboneFamily, PretrainedSettings, no_weights, unknown_name
 from fedsim.models.checkpoint import load_weights
 from fedsim.models.split import split_timm
 
@@ -21,36 +20,36 @@ class TimmFamily(BackboneFamily):
 
     name = "timm:NAME"
     summary = "any ConvMixer, ConvNeXt, MlpMixer, ResNet or VisionTransformer of timm, e.g. timm:vit_tiny_patch16_224"
+    Params = PretrainedSettings
     architecture: ClassVar[str | None] = None
     arguments: ClassVar[dict[str, Any]] = {}
 
     @classmethod
-    def build(cls, config: ModelConfig) -> Backbone:
+    def build(cls, params: PretrainedSettings) -> Backbone:
         import_torchvision()
         import timm
         from timm.data import resolve_data_config
 
-        architecture = cls.architecture or config.name.partition(":")[2]
+        architecture = cls.architecture or params.name.partition(":")[2]
         known = timm.list_models()
         if architecture.partition(".")[0] not in known:
-            raise unknown_name(config, known)
-        pretrained = config.checkpoint is None and not config.random_weights
+            raise unknown_name(params, known)
+        pretrained = params.checkpoint is None and not params.random_weights
         try:
-            with seeded():
-                model: Any = timm.create_model(architecture, pretrained=pretrained, num_classes=0, **cls.arguments)
+            model: Any = timm.create_model(architecture, pretrained=pretrained, num_classes=0, **cls.arguments)
         except Exception as error:  # what a hub raises without a network depends on the hub
             if not pretrained:
                 raise
-            raise no_weights(config, error) from error
+            raise no_weights(params, error) from error
         data = resolve_data_config(cls.arguments, model=model)
-        if config.checkpoint is not None:
-            load_weights(model, config.checkpoint, convert=lambda w: _convert(w, model), ignored=_IGNORED)
+        if params.checkpoint is not None:
+            load_weights(model, params.checkpoint, convert=lambda w: _convert(w, model), ignored=_IGNORED)
         return Backbone(
             *split_timm(model),
-            masked_blocks=config.masked_blocks,
+            masked_blocks=params.masked_blocks,
             input_size=data["input_size"][1],
             embedding_size=model.head_hidden_size,
-            weights="hub" if pretrained else "checkpoint" if config.checkpoint else "random",
+            weights="hub" if pretrained else "checkpoint" if params.checkpoint else "random",
             mean=data["mean"],
             std=data["std"],
             interpolation="bilinear" if data["interpolation"] == "bilinear" else "bicubic",

@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fedsim.config import ModelConfig
-from fedsim.models.backbone import Backbone, BackboneFamily, seeded
+from fedsim.models.backbone import Backbone, BackboneFamily, PretrainedSettings
 from fedsim.models.checkpoint import load_weights
 
 _EMBEDDED = Path(__file__).with_name("tiny-vit.safetensors")
@@ -51,23 +50,23 @@ class TinyViTFamily(BackboneFamily):
 
     name = "tiny-vit"
     summary = "vision transformer, 32x32 input, width 128, depth 8; embedded weights, pretrained on procedural images"
+    Params = PretrainedSettings
 
     @classmethod
-    def build(cls, config: ModelConfig) -> Backbone:
-        with seeded():
-            network = TinyViT()
-        if config.checkpoint is not None:
-            load_weights(network, config.checkpoint)
-        elif not config.random_weights:
+    def build(cls, params: PretrainedSettings) -> Backbone:
+        network = TinyViT()
+        if params.checkpoint is not None:
+            load_weights(network, params.checkpoint)
+        elif not params.random_weights:
             load_weights(network, str(_EMBEDDED), key="model.name")
         return Backbone(
             network.stem,
             list(network.blocks),
             network.pool,
-            masked_blocks=config.masked_blocks,
+            masked_blocks=params.masked_blocks,
             input_size=32,
             embedding_size=network.width,
-            weights="checkpoint" if config.checkpoint else "random" if config.random_weights else "embedded",
+            weights="checkpoint" if params.checkpoint else "random" if params.random_weights else "embedded",
         )
 
 

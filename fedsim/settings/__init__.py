@@ -1,1 +1,35 @@
-"""What a group of configuration keys is, and the little that a method may know of an experiment."""
+"""Settings: groups of configuration keys, what they have in common, and what methods may know of an experiment."""
+
+from fedsim.settings._experiment import Experiment
+from fedsim.settings._groups import (
+    ClusterSettings,
+    CompressorSettings,
+    DataSettings,
+    HeadSettings,
+    MethodSettings,
+    ModelSettings,
+    PartitionSettings,
+    TrainSettings,
+)
+from fedsim.settings._member import validate_member
+from fedsim.settings._settings import Settings, explain_errors, no_result
+from fedsim.settings._tree import apply_override, assign, read_yaml
+
+__all__ = [
+    "ClusterSettings",
+    "CompressorSettings",
+    "DataSettings",
+    "Experiment",
+    "HeadSettings",
+    "MethodSettings",
+    "ModelSettings",
+    "PartitionSettings",
+    "Settings",
+    "TrainSettings",
+    "apply_override",
+    "assign",
+    "explain_errors",
+    "no_result",
+    "read_yaml",
+    "validate_member",
+]

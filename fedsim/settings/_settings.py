@@ -1,22 +1,37 @@
-"""Groups of configuration keys, and what all configurations share: YAML files, dotted overrides, error messages."""
+"""Settings: the base of all groups of configuration keys, and their errors in words."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, get_args
+from collections.abc import Mapping
+from typing import Any, ClassVar, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
-from fedsim.errors import ConfigError
 from fedsim.registry import suggestion
 
+#: Marks a key that never changes a result: ``Field(..., json_schema_extra=no_result)``. A run's name leaves it out.
+no_result: dict[str, Any] = {"changes_results": False}
 
-class Group(BaseModel):
-    """Base of all configuration groups: frozen, and closed to unknown keys."""
+
+class Settings(BaseModel):
+    """A group of keys: frozen, closed to unknown keys, and without those that others of its values make meaningless.
+
+    Attributes:
+        only_with: keys that are used only where another key of the group has one of some values, such as
+            ``{"momentum": ("optimizer", ("sgd",))}``. Elsewhere they are refused, and left out of what is stored.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    only_with: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {}
 
     @field_validator("*", mode="before")
     @classmethod
@@ -26,111 +41,103 @@ class Group(BaseModel):
             raise ValueError(f"found {value!r}, allowed: another type than a truth value")
         return value
 
+    @model_validator(mode="after")
+    def _no_meaningless_keys(self) -> Settings:
+        for name in sorted(self._unused() & self.model_fields_set):
+            key, values = self.only_with[name]
+            wanted = " or ".join(map(repr, values))
+            raise ValueError(
+                f"{name}: found {getattr(self, name)!r}, allowed: none, as it is used only where {key} is {wanted}, "
+                f"found {getattr(self, key)!r}"
+            )
+        return self
 
-def explain_errors(error: ValidationError, group: type[Group]) -> str:
-    """A line for each error: field, what was found, what is allowed."""
-    return "\n".join(line for item in error.errors() for line in _explain(item, group))
+    @model_serializer(mode="wrap")
+    def _used_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        for name in self._unused():
+            content.pop(name, None)
+        return content
 
+    def _unused(self) -> set[str]:
+        return {name for name, (key, values) in self.only_with.items() if getattr(self, key) not in values}
 
-def apply_override(tree: dict[str, Any], override: str) -> None:
-    """Change a nested mapping by ``"key=value"``, with a dotted key and a YAML value.
-
-    Raises:
-        ConfigError: it is not of that form, or the key leads through a value.
-    """
-    key, equals, text = override.partition("=")
-    if not equals or not all(key.split(".")):
-        raise ConfigError(f"override: found {override!r}, allowed: key=value with a dotted key")
-    try:
-        assign(tree, key, yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{key}: found {text!r}, allowed: a YAML value ({error})") from error
-
-
-def read_yaml(path: Path) -> Any:
-    """The nested mapping of a YAML file. Raises ConfigError where there is none."""
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"config: expected a YAML file at {str(path)!r}, found {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config: expected YAML in {str(path)!r}, found {error}") from error
-    if tree is not None and not isinstance(tree, dict):
-        raise ConfigError(f"config: expected keys and values in {str(path)!r}, found {type(tree).__name__}")
-    return tree or {}
+    def result_keys(self) -> dict[str, Any]:
+        """The group as JSON values, without keys that never change a result."""
+        content: dict[str, Any] = self.model_dump(mode="json")
+        for name, info in type(self).model_fields.items():
+            if info.json_schema_extra == no_result:
+                content.pop(name, None)
+            elif isinstance(value := getattr(self, name), Settings):
+                content[name] = value.result_keys()
+        return content
 
 
-def assign(tree: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key of a nested mapping. Raises ConfigError where the key leads through a value."""
-    keys = key.split(".")
-    *parents, last = keys
-    for depth, parent in enumerate(parents):
-        child = tree.setdefault(parent, {})
-        if not isinstance(child, dict):
-            raise ConfigError(f"{'.'.join(keys[: depth + 1])}: found {child!r}, allowed: a group of keys")
-        tree = child
-    tree[last] = value
-
-
-def named_group(value: Any, find: Callable[[str], type[Group]], default: str) -> Any:
-    """Validate a group by the parameters of the member that its key ``name`` names.
+class MemberError(ValueError):
+    """Errors of a group that the settings of a member validate.
 
     Args:
-        value: what a configuration gives for the group.
-        find: parameters of the member of a name; raises ValueError when there is none.
-        default: the name when none is given.
-
-    Raises:
-        ValueError: an unknown name or an invalid parameter.
+        settings: of the member.
+        errors: as pydantic gives them.
+        owners: keys that other members of the kind have, and their names.
+        choice: how the member was chosen, such as ``"name is iid"``.
     """
-    if isinstance(value, Group):
-        value = value.model_dump()
-    if not isinstance(value, Mapping):
-        return value
-    name = value.get("name", default)
-    if not isinstance(name, str):
-        raise ValueError(f"name: found {name!r}, allowed: text")
-    try:
-        params = find(name)
-    except ValueError as error:
-        raise ValueError(f"name: {error}") from None
-    try:
-        return params.model_validate({**value, "name": name})
-    except ValidationError as error:
-        raise _GroupError(params, error.errors()) from None
 
-
-class _GroupError(ValueError):
-    """Errors of a group that is validated by a model of its own."""
-
-    def __init__(self, group: type[Group], errors: list[Any]) -> None:
+    def __init__(self, settings: type[Settings], errors: list[Any], owners: Mapping[str, list[str]], choice: str):
         super().__init__(f"{len(errors)} invalid values")
-        self.group, self.errors = group, errors
+        self.settings, self.errors, self.owners, self.choice = settings, errors, owners, choice
 
 
-def _group_of(annotation: Any) -> Any:
+def explain_errors(error: ValidationError, settings: type[Settings], moved: Mapping[str, str] | None = None) -> str:
+    """A line for each error: field, what was found, what is allowed.
+
+    Args:
+        error: what pydantic raised.
+        settings: the group that was validated.
+        moved: dotted keys of earlier versions and where they are now.
+    """
+    lines = [line for item in error.errors() for line in _explain(item, settings, moved or {})]
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _settings_of(annotation: Any) -> Any:
     """The group that a field holds, perhaps optionally or in a mapping."""
     inner = [argument for argument in get_args(annotation) if argument not in (str, type(None))]
-    return _group_of(inner[0]) if inner else annotation
+    return _settings_of(inner[0]) if inner else annotation
 
 
-def _explain(item: Any, group: type[BaseModel], prefix: tuple[str, ...] = ()) -> list[str]:
+def _explain(
+    item: Any,
+    settings: type[BaseModel],
+    moved: Mapping[str, str],
+    prefix: tuple[str, ...] = (),
+    member: MemberError | None = None,
+) -> list[str]:
     """A validation error as lines of: field, what was found, what is allowed."""
     path = tuple(str(part) for part in item["loc"])
     field = ".".join(prefix + path) or "config"
     if item["type"] == "extra_forbidden":
+        if field in moved:
+            return [f"{field}: moved to {moved[field]}"]
+        if member is not None and len(path) == 1 and path[0] in member.owners:
+            owners = ", ".join(member.owners[path[0]])
+            return [f"{field}: not used where {member.choice}, but by: {owners}{_keys(settings, prefix)}"]
         for key in path[:-1]:
-            if key in group.model_fields:  # else it is a key of a mapping to groups
-                group = _group_of(group.model_fields[key].annotation)
-        known = list(group.model_fields)
-        allowed = ", ".join(".".join((*prefix, *path[:-1], key)) for key in known)
-        return [f"{field}: unknown key{suggestion(path[-1], known)} (allowed: {allowed})"]
+            if key in settings.model_fields:  # else it is a key of a mapping to groups
+                settings = _settings_of(settings.model_fields[key].annotation)
+        known = list(settings.model_fields)
+        return [f"{field}: unknown key{suggestion(path[-1], known)}{_keys(settings, prefix + path[:-1])}"]
     if item["type"] == "value_error":
         error = item["ctx"]["error"]
-        if isinstance(error, _GroupError):
-            return [line for nested in error.errors for line in _explain(nested, error.group, prefix + path)]
-        return [f"{field}: {error}" if str(error).startswith("found") else f"{field}.{error}"]
+        if isinstance(error, MemberError):
+            nested = (_explain(one, error.settings, moved, prefix + path, error) for one in error.errors)
+            return [line for lines in nested for line in lines]
+        return [f"{field}: {error}" if str(error).startswith("found") else f"{field}.{error}".removeprefix("config.")]
     allowed = item["msg"].replace("Input should be", "").replace("a valid ", "").strip()
     if item["type"] == "model_type":
         allowed = "a group of keys"
     return [f"{field}: found {item['input']!r}, allowed: {allowed}"]
+
+
+def _keys(settings: type[BaseModel], prefix: tuple[str, ...]) -> str:
+    return f" (allowed: {', '.join('.'.join((*prefix, key)) for key in settings.model_fields)})"

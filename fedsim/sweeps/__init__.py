@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fedsim.sweeps.config import load_sweep
 
 if TYPE_CHECKING:
-    from fedsim.sweeps.tracker import SweepResult, Watcher
+    from fedsim.sweeps.tracker import SweepCallback, SweepResult
 
 
 def sweep(
@@ -17,7 +17,7 @@ def sweep(
     overrides: Iterable[str] = (),
     *,
     smoke: bool = False,
-    watcher: Watcher | None = None,
+    callback: SweepCallback | None = None,
 ) -> SweepResult:
     """Run a sweep, or what is not yet finished of it.
 
@@ -29,7 +29,7 @@ def sweep(
         source: a nested mapping, or the path of a YAML file.
         overrides: ``"key=value"``; keys of the sweep such as ``search.trials``, all others of ``base``.
         smoke: shrink it to minutes on two cores, with embedded data and backbone.
-        watcher: told as the sweep goes on.
+        callback: told as the sweep goes on.
 
     Raises:
         ConfigError: the sweep, or a configuration in it, is invalid.
@@ -37,4 +37,4 @@ def sweep(
     """
     from fedsim.sweeps.runner import run_sweep  # imports Ray Tune
 
-    return run_sweep(load_sweep(source, overrides, smoke=smoke), watcher)
+    return run_sweep(load_sweep(source, overrides, smoke=smoke), callback)

@@ -11,13 +11,13 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from fedsim.errors import ConfigError
-from fedsim.settings._settings import Group, apply_override, explain_errors, read_yaml
+from fedsim.settings import Settings, apply_override, explain_errors, read_yaml
 from results.schema import ROUNDS, RUNS
 
 _KINDS = ("grid", "choice", "uniform", "loguniform", "integer")
 
 
-class Dimension(Group):
+class Dimension(Settings):
     """The values of one configuration key; exactly one of the kinds."""
 
     grid: list[Any] | None = Field(None, min_length=1, description="every value is run, with all of all other grids")
@@ -57,7 +57,7 @@ class Dimension(Group):
         return [value for kind in _KINDS for value in getattr(self, kind) or ()]
 
 
-class SearchConfig(Group):
+class SearchConfig(Settings):
     """How keys that are not grids are searched, by Optuna, at each point of the grid."""
 
     trials: int = Field(20, ge=1, le=1_000_000, description="runs at each point of the grid")
@@ -80,7 +80,7 @@ class SearchConfig(Group):
         return _known(value, RUNS.names)
 
 
-class EarlyStopping(Group):
+class EarlyStopping(Settings):
     """Asynchronous successive halving (ASHA): runs that do not keep up are stopped. Which ones depends on timing."""
 
     column: str = Field("accuracy", description="column of the rounds table")
@@ -102,7 +102,7 @@ def _known(columns: dict[str, str], allowed: list[str]) -> dict[str, str]:
     return columns
 
 
-class SweepConfig(Group):
+class SweepConfig(Settings):
     """A whole sweep."""
 
     base: dict[str, Any] = Field(default_factory=dict, description="the configuration of all runs")
@@ -155,10 +155,13 @@ def load_sweep(
 #: What :func:`shrunk` sets in the base configuration.
 SMOKE: dict[str, Any] = {
     "rounds": 1,
-    "data": {"name": "digits", "clients": 5, "train_samples": 100, "test_samples": 50},
-    "model": {"name": "tiny-vit", "masked_blocks": 1, "head_epochs": 1},
+    "data": {"name": "digits", "train_samples": 100, "test_samples": 50},
+    "partition": {"clients": 5},
+    "model": {"name": "tiny-vit", "masked_blocks": 1},
     "cluster": {"executor": "serial"},
 }
+#: Keys of the base that a smoke run keeps: it is about these, not about where data and weights are.
+_KEPT = {"partition": ("name", "alpha", "labels_per_client"), "model": ("feature_dtype", "mask_biases")}
 
 
 def shrunk(sweep: SweepConfig) -> SweepConfig:
@@ -170,15 +173,13 @@ def shrunk(sweep: SweepConfig) -> SweepConfig:
     base = dict(sweep.base)
     for key, value in SMOKE.items():
         if isinstance(value, dict):
-            # Of these groups, what stays is what the smoke run is about, not where data and weights are.
             group = base.get(key)
-            group = group if isinstance(group, Mapping) else {}
-            kept = {k: v for k, v in group.items() if k in ("partition", "alpha", "head", "feature_dtype")}
+            kept = {k: v for k, v in group.items() if k in _KEPT.get(key, ())} if isinstance(group, Mapping) else {}
             base[key] = kept | value
         else:
             base[key] = value
     single: dict[str, Any] = {"data.name": "digits", "model.name": "tiny-vit", "seed": 0, "rounds": 1}
-    left_out = ("data.path", "data.clients", "model.checkpoint", "model.masked_blocks")
+    left_out = ("data.path", "partition.clients", "model.checkpoint", "model.masked_blocks")
     space = {}
     for key, dimension in sweep.space.items():
         if key not in left_out:

@@ -13,12 +13,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from fedsim.sweeps.plan import Job
-from fedsim.sweeps.tracker import Watcher
+from fedsim.sweeps.tracker import SweepCallback
 
 _SHOWN = 8
 
 
-class LiveSweep(Watcher):
+class LiveSweep(SweepCallback):
     """Runs done, running and failed, the best so far, throughput and time left."""
 
     def __init__(self, console: Console) -> None:

@@ -14,7 +14,7 @@ import optuna
 from deltamask import stream_key
 from fedsim.config import Config, load_config
 from fedsim.errors import ConfigError
-from fedsim.settings._settings import assign
+from fedsim.settings import assign
 from fedsim.sweeps.config import Dimension, SweepConfig
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

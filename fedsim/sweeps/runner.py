@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
-import sys
 import tempfile
-from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -15,10 +12,11 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from fedsim.distributed._cluster import connect
+from fedsim.distributed import connect
+from fedsim.provenance import command_line
 from fedsim.sweeps.config import SweepConfig
 from fedsim.sweeps.plan import Plan
-from fedsim.sweeps.tracker import Ledger, SweepResult, Watcher
+from fedsim.sweeps.tracker import SweepCallback, SweepResult, Tracker
 from fedsim.sweeps.trial import Trial, trial_resources
 
 _SWITCHES = {
@@ -29,19 +27,19 @@ _SWITCHES = {
 }
 
 
-def run_sweep(sweep: SweepConfig, watcher: Watcher | None = None) -> SweepResult:
+def run_sweep(sweep: SweepConfig, callback: SweepCallback | None = None) -> SweepResult:
     """Run what is not yet finished of a sweep; see :func:`fedsim.sweep`."""
     plan = Plan(sweep)
-    ledger = Ledger(plan, watcher)
-    if not ledger.only_reused():
+    tracker = Tracker(plan, callback)
+    if not tracker.only_reused():
         for name, value in _SWITCHES.items():  # before Ray starts, whose processes inherit them
             os.environ.setdefault(name, value)
         with connect():
-            _tune(sweep, ledger)
-    ledger.settle()
+            _tune(sweep, tracker)
+    tracker.settle()
     if not plan.done:
         raise KeyboardInterrupt
-    return ledger.result()
+    return tracker.result()
 
 
 class _NotStored:
@@ -57,16 +55,16 @@ class _NotStored:
 class _Searcher(_NotStored, Searcher):
     """Gives Tune the plan's jobs as trials."""
 
-    def __init__(self, ledger: Ledger, command: str) -> None:
+    def __init__(self, tracker: Tracker, command: str) -> None:
         super().__init__()
-        self._ledger, self._command = ledger, command
+        self._tracker, self._command = tracker, command
 
     def suggest(self, trial_id: str) -> Any:
-        job = self._ledger.next()
+        job = self._tracker.next()
         if job is None:
-            return Searcher.FINISHED if self._ledger.done else None
-        self._ledger.jobs[trial_id] = job
-        return {"run": job.config, "output": self._ledger.output, "command": self._command}
+            return Searcher.FINISHED if self._tracker.done else None
+        self._tracker.jobs[trial_id] = job
+        return {"run": job.config, "output": self._tracker.output, "command": self._command}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """The callback is told; it knows the error too."""
@@ -81,28 +79,28 @@ class _Searcher(_NotStored, Searcher):
 class _Callback(_NotStored, tune.Callback):
     """Passes on what happens to trials."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        self._ledger.started(trial.trial_id)
+        self._tracker.started(trial.trial_id)
 
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
     ) -> None:
         if "accuracy" in result:
-            self._ledger.round(trial.trial_id, result)
+            self._tracker.round(trial.trial_id, result)
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        self._ledger.ended(trial.trial_id, None)
+        self._tracker.ended(trial.trial_id, None)
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         error = trial.get_error()
         cause = getattr(error, "cause", None) or error
-        self._ledger.ended(trial.trial_id, f"{type(cause).__name__}: {cause}")
+        self._tracker.ended(trial.trial_id, f"{type(cause).__name__}: {cause}")
 
 
-def _tune(sweep: SweepConfig, ledger: Ledger) -> None:
+def _tune(sweep: SweepConfig, tracker: Tracker) -> None:
     scheduler: TrialScheduler = FIFOScheduler()
     if (stopping := sweep.early_stopping) is not None:
         scheduler = ASHAScheduler(
@@ -114,14 +112,13 @@ def _tune(sweep: SweepConfig, ledger: Ledger) -> None:
             max_t=1_000_000,
         )
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # errors of runs are in the results, and shown
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     with tempfile.TemporaryDirectory(prefix="fedsim-sweep-") as folder:
         tune.Tuner(
             tune.with_resources(Trial, lambda config: trial_resources(config["run"])),
             tune_config=tune.TuneConfig(
-                search_alg=_Searcher(ledger, command),
+                search_alg=_Searcher(tracker, command_line()),
                 scheduler=scheduler,
-                num_samples=ledger.total,
+                num_samples=tracker.total,
                 max_concurrent_trials=sweep.concurrent,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: trial.trial_id,
@@ -130,7 +127,7 @@ def _tune(sweep: SweepConfig, ledger: Ledger) -> None:
                 storage_path=folder,
                 failure_config=tune.FailureConfig(max_failures=sweep.retries),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                callbacks=[_Callback(ledger)],
+                callbacks=[_Callback(tracker)],
                 verbose=0,
             ),
         ).fit()

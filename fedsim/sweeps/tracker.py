@@ -1,19 +1,19 @@
-"""What a sweep has done: its jobs, their rows in the results, and who is told of them. Knows nothing of Ray."""
+"""The tracker of a sweep: its jobs, their rows in the results, and the callback that is told of them; without Ray."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 import results
+from fedsim.engine import run_row
 from fedsim.sweeps.plan import Job, Plan
 
 
-class Watcher:
-    """What is told of a sweep while it goes on; a subclass shows it."""
+class SweepCallback:
+    """Told of a sweep while it goes on; a subclass shows it."""
 
     def begin(self, total: int, output: str) -> None:
         """Before the first run; ``total`` is the number of runs."""
@@ -51,17 +51,17 @@ class SweepResult:
         return results.load(self.path, where={"run_id": list(self.run_ids)})
 
 
-class Ledger:
+class Tracker:
     """Brings together the plan, the stored runs and what happens to trials."""
 
-    def __init__(self, plan: Plan, watcher: Watcher | None) -> None:
-        self._plan, self._watcher = plan, watcher or Watcher()
+    def __init__(self, plan: Plan, callback: SweepCallback | None) -> None:
+        self._plan, self._callback = plan, callback or SweepCallback()
         self.output = plan.output
         self.jobs: dict[str, Job] = {}  # of Tune's trials
         self._statuses: dict[str, str] = {}
         self._reused = 0
         self._following: Job | None = None
-        self._watcher.begin(plan.total, self.output)
+        self._callback.begin(plan.total, self.output)
 
     def only_reused(self) -> bool:
         """Take what had finished before, up to the first job that has to run; whether there is none."""
@@ -93,11 +93,11 @@ class Ledger:
 
     def started(self, trial: str) -> None:
         """A trial begins, or begins again."""
-        self._watcher.started(self.jobs[trial])
+        self._callback.started(self.jobs[trial])
 
     def round(self, trial: str, row: Mapping[str, Any]) -> None:
         """A trial has a new row of the rounds table."""
-        self._watcher.round(self.jobs[trial], row)
+        self._callback.round(self.jobs[trial], row)
 
     def ended(self, trial: str, error: str | None) -> None:
         """A trial has ended: failed for good with an error, or is finished, or was stopped early by the scheduler."""
@@ -127,7 +127,7 @@ class Ledger:
 
     def _end(self, job: Job, row: Mapping[str, Any], *, reused: bool) -> None:
         self._statuses[job.config.run_id] = row["status"]
-        self._watcher.ended(job, row, reused=reused)
+        self._callback.ended(job, row, reused=reused)
         self._plan.tell(job, row if row["status"] == "finished" else None)
 
     def _store(self, job: Job) -> results.RunStore:
@@ -138,19 +138,7 @@ class Ledger:
 
     def _record(self, job: Job, row: dict[str, Any] | None, status: str, error: str | None) -> dict[str, Any]:
         now, config = datetime.now(timezone.utc), job.config
-        row = row or {  # it failed before it could write its own
-            "run_id": config.run_id,
-            "method": config.method.name,
-            "dataset": config.data.name,
-            "backbone": config.model.name,
-            "partition": config.data.partition,
-            "clients": config.data.clients,
-            "participation": config.participation,
-            "rounds": config.rounds,
-            "seed": config.seed,
-            "config": json.dumps(config.model_dump(mode="json")),
-            "started_at": now,
-        }
+        row = row or run_row(config, now)  # it failed before it could write its own
         row = row | {"status": status, "error": error, "finished_at": now}
         self._store(job).write_run(row)
         return row

@@ -7,11 +7,8 @@ from typing import Any
 from ray import tune
 
 from fedsim.config import Config
-from fedsim.data import load_dataset, make_partition
-from fedsim.distributed._workers import RayExecutor
-from fedsim.engine._executors import Executor, SerialExecutor
-from fedsim.engine._simulation import Simulation
-from fedsim.engine._trainer import set_threads
+from fedsim.distributed import RayExecutor
+from fedsim.engine import Executor, SerialExecutor, Simulation, set_threads
 
 
 class Trial(tune.Trainable):
@@ -56,8 +53,7 @@ def _executor(config: Config) -> Executor:
     if config.cluster.executor == "serial":
         return SerialExecutor(config)
     set_threads(1)
-    sizes = make_partition(load_dataset(config.data).train, config.data, config.seed).sizes()
-    return RayExecutor(config, sizes, trial_workers(config))
+    return RayExecutor(config, trial_workers(config))
 
 
 def trial_workers(config: Config) -> int:

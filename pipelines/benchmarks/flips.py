@@ -9,13 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 import fedsim
-from deltamask import codecs, payload, stream_key
-from fedsim.engine._executors import SerialExecutor
-from fedsim.engine._federation import Federation
-from fedsim.methods.base import ClientTask
+from deltamask import Update, codecs, payload, stream_key
+from fedsim.engine import Federation, SerialExecutor
+from fedsim.methods import ClientTask
 from fedsim.methods.deltamask import DeltaMask
 from fedsim.methods.deltamask_plus import DeltaMaskPlus
-from fedsim.methods.mask import MaskState, Message
+from fedsim.methods.mask import MaskState
 
 
 @dataclass(frozen=True)
@@ -39,14 +38,14 @@ _kept: dict[str, Flips] = {}
 
 def _keeping(client: Any) -> Any:
     class Keeping(client):  # type: ignore[misc]
-        def encode(self, theta_k_d: np.ndarray, state: MaskState, task: ClientTask) -> Message:
-            message: Message = super().encode(theta_k_d, state, task)
-            if task.client == 0 and task.round == self.config.rounds:
-                key = stream_key(self.config.seed, "reference", task.round, task.client)
+        def encode(self, theta_k_d: np.ndarray, state: MaskState, task: ClientTask) -> Update:
+            update: Update = super().encode(theta_k_d, state, task)
+            if task.client == 0 and task.round == self.experiment.rounds:
+                key = stream_key(self.experiment.seed, "reference", task.round, task.client)
                 coder = codecs.get("range")
-                body = payload.unpack(message.payload, coder.id, state.theta_d.size)
+                body = payload.unpack(update.payload, coder.id, state.theta_d.size)
                 _kept["last"] = Flips(coder.decode_given(body, state.theta_d, key), state.theta_d.copy(), key)
-            return message
+            return update
 
     return Keeping
 
@@ -80,13 +79,14 @@ def of_real_rounds(method: str, model: dict[str, Any], rounds: int, samples: int
         samples: training samples of all clients.
         seed: of the experiment.
     """
-    data = {"clients": 4, "train_samples": samples, "test_samples": 10}
     with tempfile.TemporaryDirectory() as folder:
         tree = {
             "seed": seed,
             "rounds": rounds,
-            "data": data,
+            "data": {"train_samples": samples, "test_samples": 10},
+            "partition": {"clients": 4},
             "model": model,
+            "head": {"batch_size": 16},
             "train": {"batch_size": 16},
             "cluster": {"executor": "serial", "cpus_per_worker": 2, "feature_store": folder},
         }

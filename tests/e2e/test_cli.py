@@ -10,7 +10,7 @@ import fedsim
 import results
 from tests.processes import ray_processes, wait_for_exit
 
-SMALL = ("rounds=3", "data.clients=2", "model.masked_blocks=1", "model.head_epochs=2", "cluster.workers=1")
+SMALL = ("rounds=3", "partition.clients=2", "model.masked_blocks=1", "head.epochs=2", "cluster.workers=1")
 SERIAL = (*SMALL, "cluster.executor=serial")
 SAME = ["round", "accuracy", "loss", "uplink_bytes", "downlink_bytes", "flips", "state_digest"]
 
@@ -54,7 +54,7 @@ def test_list_shows_every_key_and_member(cli):
         "method.kappa",
         "method.compressor.rate",
         "qsgd, drive, eden",
-        "data.alpha",
+        "partition.alpha",
         "cluster.gpus_per_worker",
         "deltamask",
         "digits",
@@ -71,7 +71,7 @@ def test_list_shows_every_key_and_member(cli):
     [
         (("run", "method.kapa=1"), "method.kapa: unknown key; did you mean 'kappa'?"),
         (("run", "missing.yaml"), "config: expected a YAML file at 'missing.yaml'"),
-        (("run", *SERIAL, "data.clients=9999"), "data.clients: found 9999, allowed: at most 1437"),
+        (("run", *SERIAL, "partition.clients=9999"), "partition.clients: found 9999, allowed: at most 1437"),
         (("resume", "nowhere"), "path: expected the folder of a run"),
         (("run", *SERIAL, "output=/proc/runs"), "/proc/runs"),
         (("report", "ftp://x/y", "--output", "x"), "found 'ftp://x/y', allowed: a local path"),
@@ -140,7 +140,7 @@ base:
   cluster: {executor: serial}
 space:
   method.name: {grid: [deltamask, deltamask-plus]}
-  data.alpha: {grid: [10, 0.1]}
+  partition.alpha: {grid: [10, 0.1]}
   seed: {grid: [0, 1]}
   train.lr: {loguniform: [0.03, 0.3]}
   method.kappa: {uniform: [0.2, 1.0]}

@@ -11,7 +11,7 @@ from PIL import Image
 
 import results
 
-SERIAL = ("rounds=1", "data.clients=2", "model.masked_blocks=1", "model.head_epochs=5", "cluster.executor=serial")
+SERIAL = ("rounds=1", "partition.clients=2", "model.masked_blocks=1", "head.epochs=5", "cluster.executor=serial")
 SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "cifar10"
 
 
@@ -60,6 +60,6 @@ def test_a_missing_dataset_and_weights_that_cannot_be_had_are_one_message(cli):
 
 @pytest.mark.parametrize("split", ["iid", "dirichlet", "shards", "quantity"])
 def test_partition_draws_who_has_what(cli, tmp_path, split):
-    shown = cli("partition", f"data.partition={split}", "data.alpha=0.1", "data.clients=20").stdout
+    shown = cli("partition", f"partition.name={split}", "partition.alpha=0.1", "partition.clients=20").stdout
     assert "20 clients, 1437 training samples, 10 classes" in shown
     assert (tmp_path / "partition.png").stat().st_size > 10_000

@@ -45,7 +45,7 @@ def test_the_method_of_the_contributing_guide_runs(tmp_path):
     [(_, example), (_, command)] = re.findall(r"```(python|bash)\n(.*?)```", text, re.DOTALL)
     (tmp_path / "my_methods.py").write_text(example)
     link_environment(tmp_path)
-    command = f"{command.strip()} data.clients=2 model.head_epochs=2"
+    command = f"{command.strip()} partition.clients=2 head.epochs=2"
     subprocess.run(command, shell=True, check=True, cwd=tmp_path)
     run = results.load(tmp_path / "runs").runs.iloc[0]
     assert (run.status, run.method) == ("finished", "my_methods:LastBlocks")

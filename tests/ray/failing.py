@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fedsim.methods.deltamask import DeltaMask, DeltaMaskConfig
+from fedsim.methods.deltamask import DeltaMask, DeltaMaskSettings
 
 
 def _server(method, fails):
@@ -25,12 +25,12 @@ def _first(config):
 class Fails(DeltaMask):
     """Always fails."""
 
-    Params = DeltaMaskConfig
+    Params = DeltaMaskSettings
     Server = _server("Fails", lambda config: True)
 
 
 class FailsOnce(DeltaMask):
     """Fails in its first round, and not again."""
 
-    Params = DeltaMaskConfig
+    Params = DeltaMaskSettings
     Server = _server("FailsOnce", _first)

@@ -6,8 +6,7 @@ import ray
 from fedsim import ResourceError, WorkerLostError
 from fedsim.data import load_dataset, make_partition
 from fedsim.distributed._workers import RayExecutor
-from fedsim.engine._executors import SerialExecutor
-from fedsim.engine._federation import Federation
+from fedsim.engine import Federation, SerialExecutor
 from fedsim.methods import METHODS
 from fedsim.methods.base import Broadcast
 
@@ -36,7 +35,7 @@ def rounds(config, executor, on_round=lambda index: None):
 @pytest.fixture
 def config(small_config):
     # Two of the five clients in a round: cohorts and loads differ from round to round.
-    return small_config("data.clients=5", "participation=0.4", "data.partition=dirichlet", "data.alpha=0.5")
+    return small_config("partition.clients=5", "participation=0.4", "partition.name=dirichlet", "partition.alpha=0.5")
 
 
 def test_serial_one_worker_and_two_workers_are_identical(config):
@@ -73,7 +72,7 @@ def test_a_dead_worker_is_restarted_and_its_clients_are_redone(config, kill_acto
 
 
 def test_a_worker_that_dies_after_its_first_upload_owes_only_the_others(small_config, kill_actor):
-    config = small_config("data.clients=6")
+    config = small_config("partition.clients=6")
     federation = Federation(config, executor := ray_executor(config, 2))
     broadcast = federation._current_broadcast("head")
     results = []

@@ -7,7 +7,7 @@ from PIL import Image
 import fedsim
 import results
 from fedsim import ResourceError
-from fedsim.distributed._driver import RemoteSimulation
+from fedsim.distributed import RemoteSimulation
 from fedsim.errors import DataError
 from tests.processes import actors, wait_for_exit
 
@@ -158,7 +158,7 @@ def test_configuration_errors_of_the_driver_arrive_as_they_were_raised(small_con
     with pytest.raises(fedsim.ConfigError, match=r"model\.masked_blocks: found 9"):
         fedsim.run(small_config("cluster.executor=ray", "model.masked_blocks=9"))
     with pytest.raises(fedsim.ConfigError, match=r"data\.clients: found 2000"):
-        fedsim.run(small_config("cluster.executor=ray", "data.clients=2000"))
+        fedsim.run(small_config("cluster.executor=ray", "partition.clients=2000"))
 
 
 def _interrupt():

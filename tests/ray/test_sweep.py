@@ -6,7 +6,7 @@ from moto.server import ThreadedMotoServer
 
 import fedsim
 import results
-from fedsim.sweeps.tracker import Watcher
+from fedsim.sweeps.tracker import SweepCallback
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -19,7 +19,7 @@ BASE = {
 SAME = ["run_id", "round", "accuracy", "loss", "uplink_bytes", "downlink_bytes", "flips", "state_digest"]
 
 
-class Recorder(Watcher):
+class Recorder(SweepCallback):
     def __init__(self):
         self.events = []
 
@@ -48,7 +48,7 @@ def test_a_sweep_gives_what_single_runs_give_and_reuses_them(tmp_path):
     space = {"seed": {"grid": [0, 1]}}
     base = {**BASE, "output": f"{tmp_path}/sweep", "cluster": {"workers": 1}}
     watcher = Recorder()
-    result = fedsim.sweep({"base": base, "space": space}, watcher=watcher)
+    result = fedsim.sweep({"base": base, "space": space}, callback=watcher)
     assert (len(result.run_ids), result.failed, result.reused) == (2, 0, 0)
     assert watcher.events[0] == ("begin", 2)
     assert len(watcher.of("started")) == len(watcher.of("finished")) == 2
@@ -57,7 +57,7 @@ def test_a_sweep_gives_what_single_runs_give_and_reuses_them(tmp_path):
         fedsim.run({**BASE, "seed": seed, "output": f"{tmp_path}/single"})
     assert rows(tmp_path / "sweep").equals(rows(tmp_path / "single"))
     again = Recorder()
-    assert fedsim.sweep({"base": base, "space": space}, watcher=again).reused == 2
+    assert fedsim.sweep({"base": base, "space": space}, callback=again).reused == 2
     assert again.of("started") == []
     assert sorted(result.load().runs["run_id"]) == sorted(result.run_ids)
 

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from fedsim import ResourceError
-from fedsim.config import ClusterConfig
 from fedsim.distributed._cluster import plan_workers
 from fedsim.distributed._workers import _balanced_shards
+from fedsim.settings import ClusterSettings
 
 
 @pytest.fixture
@@ -51,19 +51,19 @@ def autoscaler(monkeypatch):
 )
 def test_workers_that_fit(nodes, config, resources, expected):
     nodes(*resources)
-    assert plan_workers(ClusterConfig(**config), cohort_size=100) == expected
+    assert plan_workers(ClusterSettings(**config), cohort_size=100) == expected
 
 
 def test_what_others_hold_is_left_to_them_but_one_worker_is_always_tried(nodes):
     nodes({"CPU": 8}, free={"CPU": 3})
-    assert plan_workers(ClusterConfig(), cohort_size=100) == 3
+    assert plan_workers(ClusterSettings(), cohort_size=100) == 3
     nodes({"CPU": 8}, free={"CPU": 0})
-    assert plan_workers(ClusterConfig(), cohort_size=100) == 1
+    assert plan_workers(ClusterSettings(), cohort_size=100) == 1
 
 
 def test_no_more_workers_than_clients(nodes):
     nodes({"CPU": 64})
-    assert plan_workers(ClusterConfig(), cohort_size=3) == 3
+    assert plan_workers(ClusterSettings(), cohort_size=3) == 3
 
 
 @pytest.mark.parametrize(
@@ -77,13 +77,13 @@ def test_no_more_workers_than_clients(nodes):
 def test_what_is_short_is_said(nodes, config, resources, message):
     nodes(resources)
     with pytest.raises(ResourceError, match=message):
-        plan_workers(ClusterConfig(**config), cohort_size=10)
+        plan_workers(ClusterSettings(**config), cohort_size=10)
 
 
 def test_cpu_and_gpu_on_different_nodes_are_no_room(nodes):
     nodes({"CPU": 8}, {"CPU": 0, "GPU": 8})
     with pytest.raises(ResourceError, match="no node has enough CPU and GPU together"):
-        plan_workers(ClusterConfig(gpus_per_worker=1, workers=1), cohort_size=10)
+        plan_workers(ClusterSettings(gpus_per_worker=1, workers=1), cohort_size=10)
 
 
 AUTOSCALERS = [(1, ["ray.head.default"]), (2, [])]
@@ -105,14 +105,14 @@ def test_an_autoscaler_may_add_what_does_not_fit_now(
 ):
     nodes(*resources)
     autoscaler(version, node_types)
-    assert plan_workers(ClusterConfig(**config), cohort_size=10) == expected
+    assert plan_workers(ClusterSettings(**config), cohort_size=10) == expected
 
 
 def test_a_cluster_that_reports_nothing_has_a_fixed_size(nodes, autoscaler):
     nodes({"CPU": 2})
     autoscaler(1, [])
     with pytest.raises(ResourceError, match="found 3"):
-        plan_workers(ClusterConfig(workers=3), cohort_size=10)
+        plan_workers(ClusterSettings(workers=3), cohort_size=10)
 
 
 def test_shards_are_balanced_by_samples():

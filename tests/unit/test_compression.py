@@ -10,22 +10,22 @@ from hypothesis.extra import numpy as hnp
 
 from deltamask import PayloadError, codecs
 from fedsim.compression import COMPRESSORS, make_compressor
-from fedsim.compression.drive import DriveConfig
-from fedsim.compression.eden import EdenConfig, lloyd_max_centroids
+from fedsim.compression.drive import DriveSettings
+from fedsim.compression.eden import EdenSettings, lloyd_max_centroids
 from fedsim.compression.elias import read_sparse, write_sparse
-from fedsim.compression.none import NoneConfig
-from fedsim.compression.qsgd import QsgdConfig
+from fedsim.compression.none import NoneSettings
+from fedsim.compression.qsgd import QsgdSettings
 from fedsim.compression.rotation import CHUNK, chunk_starts, rotate, rotate_back
-from fedsim.compression.top_k import TopKConfig
+from fedsim.compression.top_k import TopKSettings
 
 VARIANTS = [
     *(compressor.Params() for compressor in COMPRESSORS),
-    NoneConfig(dtype="float16"),
-    QsgdConfig(levels=1, bucket=64),
-    DriveConfig(scale="least-squares"),
-    EdenConfig(rate=0.09),
-    EdenConfig(rate=4),
-    TopKConfig(share=1, dtype="float16"),
+    NoneSettings(dtype="float16"),
+    QsgdSettings(levels=1, bucket=64),
+    DriveSettings(scale="least-squares"),
+    EdenSettings(rate=0.09),
+    EdenSettings(rate=4),
+    TopKSettings(share=1, dtype="float16"),
 ]
 
 
@@ -129,11 +129,11 @@ def test_names_and_ids_are_unique():
 @pytest.mark.parametrize(
     ("params", "expected"),
     [
-        (DriveConfig(), np.pi / 2 - 1),  # DRIVE, NeurIPS 2021
-        (DriveConfig(scale="least-squares"), 1 - 2 / np.pi),
-        (EdenConfig(rate=1), np.pi / 2 - 1),  # EDEN, ICML 2022: D / (1 - D) of the Lloyd-Max distortion D
-        (EdenConfig(rate=2), 0.1175 / (1 - 0.1175)),
-        (EdenConfig(rate=4), 0.009497 / (1 - 0.009497)),
+        (DriveSettings(), np.pi / 2 - 1),  # DRIVE, NeurIPS 2021
+        (DriveSettings(scale="least-squares"), 1 - 2 / np.pi),
+        (EdenSettings(rate=1), np.pi / 2 - 1),  # EDEN, ICML 2022: D / (1 - D) of the Lloyd-Max distortion D
+        (EdenSettings(rate=2), 0.1175 / (1 - 0.1175)),
+        (EdenSettings(rate=4), 0.009497 / (1 - 0.009497)),
     ],
     ids=str,
 )
@@ -148,14 +148,14 @@ def test_errors_of_rotations_are_those_of_the_literature(params, expected):
 @pytest.mark.parametrize("rate", [0.09, 0.5, 1, 2, 4])
 @pytest.mark.parametrize("size", [983_040, 1_000_003])
 def test_eden_sends_its_rate_without_padding(rate, size):
-    message = make_compressor(EdenConfig(rate=rate)).encode(gaussian(size), 0)
+    message = make_compressor(EdenSettings(rate=rate)).encode(gaussian(size), 0)
     assert 8 * len(message) / size == pytest.approx(rate, rel=0.01, abs=0.003)
 
 
 def test_sub_sampled_eden_has_the_error_of_both_steps():
     # E|x - x'|^2 = (1 + e) / p - 1 for sampling with probability p and a quantiser of error e.
     gauss, rate = gaussian(1_000_000), 0.25
-    estimate = round_trip(make_compressor(EdenConfig(rate=rate)), gauss)
+    estimate = round_trip(make_compressor(EdenSettings(rate=rate)), gauss)
     assert error(gauss, estimate) == pytest.approx(np.pi / 2 / rate - 1, rel=0.02)
 
 
@@ -168,7 +168,7 @@ def test_lloyd_max_centroids_are_those_of_max():
 def test_qsgd_stays_within_its_variance_and_size_bounds():
     vector = gaussian(1_000_000)
     for levels, bucket in ((1, 64), (4, 512), (16, 512)):
-        compressor = make_compressor(QsgdConfig(levels=levels, bucket=bucket))
+        compressor = make_compressor(QsgdSettings(levels=levels, bucket=bucket))
         bound = min(bucket / levels**2, bucket**0.5 / levels)  # lemma 3.1 of the paper
         assert error(vector, round_trip(compressor, vector)) < bound
         nonzeros = levels * (levels + bucket**0.5) / bucket  # its bound on the share of non-zero levels
@@ -177,7 +177,7 @@ def test_qsgd_stays_within_its_variance_and_size_bounds():
 
 def test_qsgd_rounds_to_the_two_levels_beside_a_value():
     vector = gaussian(512)
-    estimate = round_trip(make_compressor(QsgdConfig(levels=8)), vector)
+    estimate = round_trip(make_compressor(QsgdSettings(levels=8)), vector)
     step = np.linalg.norm(vector) / 8
     assert (np.abs(estimate - vector) < step * 1.0001).all()
     assert np.allclose(estimate / step, np.round(estimate / step), atol=1e-4)
@@ -195,7 +195,7 @@ def test_rotation_is_orthonormal_and_undone_by_its_inverse():
 
 def test_top_k_sends_the_largest_at_their_entropy():
     vector = gaussian(1_000_000)
-    compressor = make_compressor(TopKConfig(share=0.01))
+    compressor = make_compressor(TopKSettings(share=0.01))
     estimate = round_trip(compressor, vector)
     kept = np.flatnonzero(estimate)
     assert kept.size == 10_000

@@ -18,7 +18,9 @@ def test_defaults_are_valid_and_name_a_run():
 def test_yaml_then_overrides(tmp_path):
     path = tmp_path / "experiment.yaml"
     path.write_text("rounds: 7\ndata: {clients: 5}\nmethod: {kappa: 0.5}\n")
-    config = load_config(path, ["data.alpha=0.1", "data.partition=dirichlet", "train.lr=1e-3", "method.codec=xor8"])
+    config = load_config(
+        path, ["partition.alpha=0.1", "partition.name=dirichlet", "train.lr=1e-3", "method.codec=xor8"]
+    )
     assert (config.rounds, config.data.clients, config.data.alpha) == (7, 5, 0.1)
     assert config.train.lr == 0.001
     assert config.method.model_dump() | {"kappa": 0.5, "codec": "xor8"} == config.method.model_dump()
@@ -32,7 +34,7 @@ def test_json_round_trip():
 def test_run_id_depends_on_what_can_change_results_alone():
     run_id = load_config().run_id
     assert load_config(None, ["output=elsewhere", "cluster.executor=serial", "cluster.workers=3"]).run_id == run_id
-    for override in ("seed=1", "method.kappa=0.7", "data.alpha=1", "train.lr=0.2"):
+    for override in ("seed=1", "method.kappa=0.7", "partition.alpha=1", "train.lr=0.2"):
         assert load_config(None, [override]).run_id != run_id
 
 
@@ -47,7 +49,7 @@ def test_run_id_depends_on_what_can_change_results_alone():
         ("rounds=many", "rounds: found 'many', allowed: integer"),
         ("rounds.x=3", "rounds: found {'x': 3}, allowed: integer"),
         ("train=3", "train: found 3, allowed: a group of keys"),
-        ("data.alpha=.nan", "data.alpha: found nan, allowed: a finite number"),
+        ("partition.alpha=.nan", "partition.alpha: found nan, allowed: a finite number"),
         ("data.name=digit", "data.name: found 'digit', allowed: digits, cifar10"),
         ("method.name=deltamsk", "method.name: found 'deltamsk', allowed: deltamask, deltamask-plus"),
         ("method.codec=fuse9", "method.codec: found 'fuse9', allowed: fuse8+png"),

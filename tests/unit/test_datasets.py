@@ -217,7 +217,7 @@ def test_parquet_class_names_come_from_metadata_then_from_a_text_file(tmp_path):
     [
         ({"label_column": "kind"}, r"data.label_column: found kind, allowed: a column of .*: image, label"),
         ({"image_column": "photo"}, r"data.image_column: found photo, allowed: a column"),
-        ({"group_column": "writer"}, r"data.group_column: found writer, allowed: a column"),
+        ({"group_column": "writer"}, r"partition.column: found writer, allowed: a column"),
     ],
 )
 def test_parquet_with_other_columns_says_which_there_are(tmp_path, config, message):

@@ -11,8 +11,7 @@ from PIL import Image
 from fedsim.config import load_config
 from fedsim.data import load_dataset
 from fedsim.errors import DataError
-from fedsim.features._prefix import PrefixFeatures
-from fedsim.features._store import BLOCK, FeatureStore, make_room
+from fedsim.features import BLOCK, FeatureStore, PrefixFeatures, make_room
 from fedsim.models import build_model
 
 ROWS, SHAPE = 5 * BLOCK + 7, (3, 2)

@@ -13,19 +13,21 @@ import pytest
 import torch
 
 from fedsim.config import load_config
-from fedsim.engine._executors import SerialExecutor
-from fedsim.engine._federation import Federation
+from fedsim.engine import Federation, SerialExecutor
 
 GOLDEN = Path(__file__).with_name("golden.json")
 _SMALL = {
     "seed": 3,
     "rounds": 2,
     "participation": 0.6,
-    "data": {"train_samples": 300, "test_samples": 200, "clients": 5},
-    "model": {"masked_blocks": 1, "head_epochs": 5},
+    "data": {"train_samples": 300, "test_samples": 200},
+    "partition": {"clients": 5},
+    "model": {"masked_blocks": 1},
     "cluster": {"executor": "serial"},
 }
-PARTITIONS = {"iid": [], "dirichlet": ["data.partition=dirichlet", "data.alpha=0.3"]}
+#: Short training of the head, in the group of who trains it.
+_SHORT = {"linear-probe": ["head.epochs=5", "train.epochs=5"], "head fit": [], "head random": []}
+PARTITIONS = {"iid": [], "dirichlet": ["partition.name=dirichlet", "partition.alpha=0.3"]}
 EXPERIMENTS = {
     "deltamask": ["method.name=deltamask"],
     "deltamask cosine": ["method.name=deltamask", "method.kappa_schedule=cosine", "method.codec=range"],
@@ -43,8 +45,8 @@ EXPERIMENTS = {
     "lora": ["method.name=lora", "method.compressor.name=eden"],
     "bitfit": ["method.name=bitfit"],
     "linear-probe": ["method.name=linear-probe"],
-    "head fit": ["model.head=fit"],
-    "head random": ["model.head=random"],
+    "head fit": ["head.name=fit"],
+    "head random": ["head.name=random"],
 }
 COLUMNS = (
     *("state_digest", "participants", "uplink_bytes", "downlink_bytes", "flips", "false_flips"),
@@ -54,7 +56,8 @@ COLUMNS = (
 
 def rounds_of(experiment: str, partition: str) -> list[dict]:
     """Rows of the rounds table, cut to what does not depend on the machine's speed."""
-    config = load_config(_SMALL, [*EXPERIMENTS[experiment], *PARTITIONS[partition]])
+    short = _SHORT.get(experiment, ["head.epochs=5"])
+    config = load_config(_SMALL, [*EXPERIMENTS[experiment], *PARTITIONS[partition], *short])
     federation = Federation(config, SerialExecutor(config))
     rows = []
     while not federation.done:

@@ -11,13 +11,12 @@ from deltamask import PayloadError, codecs, stream_key
 from deltamask.payload import HEADER_BYTES
 from fedsim import ConfigError
 from fedsim.compression import make_compressor
-from fedsim.config import TrainConfig
-from fedsim.engine._executors import SerialExecutor
-from fedsim.engine._federation import Federation
+from fedsim.engine import Federation, SerialExecutor
 from fedsim.methods import HEADS, METHODS
 from fedsim.methods.base import Broadcast
 from fedsim.methods.mask import unpack_mask
 from fedsim.methods.training import make_optimizer
+from fedsim.settings import TrainSettings
 from pipelines.benchmarks.flips import of_real_rounds
 
 TIMES = ("_seconds", "prefix_images")  # whoever comes first computes the prefix
@@ -72,7 +71,7 @@ def overrides(request):
 
 @pytest.fixture
 def config(overrides, small_config):
-    return small_config(*overrides, "data.clients=3", "model.head_epochs=20", "output=unused")
+    return small_config(*overrides, "partition.clients=3", "head.epochs=20", "output=unused")
 
 
 def test_recorded_bytes_are_the_bytes_sent(config):
@@ -100,7 +99,7 @@ def test_it_is_deterministic_and_seeded(config, overrides, small_config):
     assert [[without_times(r) for r in o.clients] for o in first] == [
         [without_times(r) for r in o.clients] for o in second
     ]
-    other = Federation(seeded := small_config(*overrides, "data.clients=3", "seed=1"), SerialExecutor(seeded))
+    other = Federation(seeded := small_config(*overrides, "partition.clients=3", "seed=1"), SerialExecutor(seeded))
     assert other.run_round().round["state_digest"] != first[0].round["state_digest"]
 
 
@@ -124,10 +123,10 @@ def test_a_restored_state_has_the_same_future(config):
 def test_a_client_with_one_sample_and_skewed_clients_work(small_config, overrides):
     skewed = small_config(
         *overrides,
-        "data.clients=200",
+        "partition.clients=200",
         "participation=0.02",
-        "data.partition=dirichlet",
-        "data.alpha=0.01",
+        "partition.name=dirichlet",
+        "partition.alpha=0.01",
         "rounds=1",
     )
     outcomes = run(skewed)[2]
@@ -166,7 +165,7 @@ def test_whoever_has_only_the_whole_state_has_what_updates_lead_to(config):
 
 @pytest.mark.parametrize("head", [head.name for head in HEADS])
 def test_every_head_is_fitted_in_round_0_from_bytes_and_then_trained_under(small_config, head):
-    executor, _, outcomes = run(small_config(f"model.head={head}", "model.head_epochs=20"))
+    executor, _, outcomes = run(small_config(f"head.name={head}", "head.epochs=20"))
     expected = {"linear-probe": 0.8, "fit": 0.9, "random": 0.0}
     assert outcomes[0].round["accuracy"] >= expected[head]
     assert outcomes[0].round["uplink_bytes"] == sum(len(executor.uploads[0, client]) for client in range(4))
@@ -177,7 +176,7 @@ def test_every_head_is_fitted_in_round_0_from_bytes_and_then_trained_under(small
 def test_fit_is_linear_discriminant_analysis(small_config):
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-    config = small_config("model.head=fit", "model.head_shrinkage=0.2", "data.partition=dirichlet", "data.alpha=0.1")
+    config = small_config("head.name=fit", "head.shrinkage=0.2", "partition.name=dirichlet", "partition.alpha=0.1")
     executor, federation, _ = run(config)
     shard = executor._shard
     (x, y), (test_x, _) = (shard._samples(part, np.arange(count)) for part, count in (("train", 1437), ("test", 360)))
@@ -195,7 +194,7 @@ def test_fit_is_linear_discriminant_analysis(small_config):
 
 
 def test_fit_puts_up_with_labels_that_no_client_has(small_config):
-    config = small_config("model.head=fit", "data.train_samples=20", "data.clients=2")
+    config = small_config("head.name=fit", "data.train_samples=20", "partition.clients=2")
     assert np.isfinite(run(config)[2][0].round["loss"])
 
 
@@ -213,7 +212,7 @@ def test_deltamask_counts_flips_as_the_codec_makes_them(small_config):
 
 
 def test_deltamask_resets_its_posterior_by_participation(small_config):
-    _, federation, _ = run(small_config("participation=0.5", "data.clients=4", "rounds=3"))
+    _, federation, _ = run(small_config("participation=0.5", "partition.clients=4", "rounds=3"))
     posterior = federation._servers["method"]._probabilities
     assert posterior.reset_every == 2
     assert posterior.trials == 2  # the third round of two clients, after the reset of the second
@@ -241,7 +240,7 @@ MASKS = {
 
 @pytest.mark.parametrize("name", MASKS)
 def test_updates_of_masks_are_far_smaller_than_theta_and_lead_to_it(name, small_config):
-    executor, federation, _ = run(small_config(*MASKS[name], "rounds=3", "data.clients=3"))
+    executor, federation, _ = run(small_config(*MASKS[name], "rounds=3", "partition.clients=3"))
     client = executor._shard._methods["method"]
     state = client.receive(executor.broadcasts[1].full)
     for index in (2, 3):
@@ -253,7 +252,7 @@ def test_updates_of_masks_are_far_smaller_than_theta_and_lead_to_it(name, small_
 
 
 def test_who_missed_rounds_gets_all_updates_since_or_the_whole_state(small_config):
-    config = small_config("method.name=deltamask-plus", "rounds=6", "data.clients=6", "participation=0.5")
+    config = small_config("method.name=deltamask-plus", "rounds=6", "partition.clients=6", "participation=0.5")
     executor, federation, outcomes = run(config)
     steps, last = federation._steps, {}
     assert steps[0] == len(executor.broadcasts[1].full)
@@ -269,7 +268,7 @@ def test_who_missed_rounds_gets_all_updates_since_or_the_whole_state(small_confi
 @pytest.mark.parametrize("mode", ["common", "independent"])
 def test_other_uniforms_cost_what_they_should(mode, small_config):
     def sizes(*overrides):
-        return run(small_config("rounds=2", "data.clients=3", "method.codec=range", *overrides))[2][2].round
+        return run(small_config("rounds=2", "partition.clients=3", "method.codec=range", *overrides))[2][2].round
 
     usual, other = sizes(), sizes(f"method.reference={mode}")
     if mode == "common":  # the masks of all clients differ from one reference, so theta is polarised at once
@@ -302,7 +301,7 @@ def test_normalised_sgd_does_not_depend_on_the_scale_of_the_loss():
     moved = []
     for scale in (1.0, 1000.0):
         parameter = torch.nn.Parameter(torch.zeros(3))
-        optimizer = make_optimizer(TrainConfig(optimizer="normalized-sgd", lr=0.1, momentum=0.9), [parameter])
+        optimizer = make_optimizer(TrainSettings(optimizer="normalized-sgd", lr=0.1, momentum=0.9), [parameter])
         for _ in range(2):
             optimizer.zero_grad()
             (scale * parameter @ torch.tensor([1.0, -2.0, 2.0])).backward()
@@ -320,7 +319,7 @@ def test_normalised_sgd_does_not_depend_on_the_scale_of_the_loss():
 
 
 def test_fedpm_sends_masks_at_their_empirical_entropy_and_averages_them(small_config):
-    executor, federation, _ = run(small_config("method.name=fedpm", "rounds=1", "data.clients=3"))
+    executor, federation, _ = run(small_config("method.name=fedpm", "rounds=1", "partition.clients=3"))
     masks = [unpack_mask(executor.uploads[1, client], federation.dimension, "arithmetic") for client in range(3)]
     for client, mask in enumerate(masks):
         share = mask.mean()
@@ -339,7 +338,7 @@ def test_fedpm_may_start_from_normal_scores(small_config):
 
 
 def test_fedmask_sends_one_bit_a_parameter_and_averages_masks(small_config):
-    executor, federation, _ = run(small_config("method.name=fedmask", "rounds=1", "data.clients=3"))
+    executor, federation, _ = run(small_config("method.name=fedmask", "rounds=1", "partition.clients=3"))
     masks = [unpack_mask(executor.uploads[1, client], federation.dimension, "bitmap") for client in range(3)]
     assert all(len(executor.uploads[1, client]) == HEADER_BYTES + federation.dimension // 8 for client in range(3))
     assert all(0 < mask.mean() < 1 for mask in masks)
@@ -361,7 +360,7 @@ def mean_update(executor, federation, params, weights):
 
 @pytest.mark.parametrize(("method", "weighted"), [("fedavg", True), ("drive", False), ("lora", True)])
 def test_the_server_adds_the_mean_of_the_updates_weighted_as_each_paper_says(small_config, method, weighted):
-    config = small_config(f"method.name={method}", "rounds=1", "data.clients=3", "data.partition=quantity")
+    config = small_config(f"method.name={method}", "rounds=1", "partition.clients=3", "partition.name=quantity")
     executor, federation, outcomes = run(config)
     start = Federation(config, executor).state()["method.vector"]
     weights = [row["samples"] if weighted else 1 for row in outcomes[1].clients]
@@ -389,7 +388,7 @@ def test_server_momentum_and_learning_rate(small_config):
 
 
 def test_error_feedback_keeps_what_was_not_sent_for_the_clients_next_round(small_config):
-    overrides = ["method.name=fedavg", "method.compressor.name=top-k", "rounds=2", "data.clients=2"]
+    overrides = ["method.name=fedavg", "method.compressor.name=top-k", "rounds=2", "partition.clients=2"]
     executor, federation, _ = run(small_config(*overrides, "method.error_feedback=true"))
     plain, *_ = run(small_config(*overrides))
     assert executor.uploads[1, 0] == plain.uploads[1, 0]
@@ -404,7 +403,7 @@ def test_error_feedback_keeps_what_was_not_sent_for_the_clients_next_round(small
 
 
 def test_what_clients_remember_survives_a_resume(small_config):
-    config = small_config(*VARIANTS["sparse fedavg"], "data.clients=2")
+    config = small_config(*VARIANTS["sparse fedavg"], "partition.clients=2")
 
     def stop(row):
         if row["round"] == 1:

@@ -9,8 +9,12 @@ from hypothesis import strategies as st
 
 from fedsim import ConfigError
 from fedsim.config import DataConfig
-from fedsim.data import PARTITIONERS
-from fedsim.data.partition._partition import Dirichlet, Iid, Natural, Quantity, Shards, partition
+from fedsim.data.partition import PARTITIONERS, partition
+from fedsim.data.partition.dirichlet import Dirichlet
+from fedsim.data.partition.iid import Iid
+from fedsim.data.partition.natural import Natural
+from fedsim.data.partition.quantity import Quantity
+from fedsim.data.partition.shards import Shards
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def test_seeds_give_different_splits(partitioner):
 
 
 def test_more_clients_than_samples_is_an_error(partitioner):
-    with pytest.raises(ConfigError, match=r"data.clients: found 11, allowed: at most 10"):
+    with pytest.raises(ConfigError, match=r"partition.clients: found 11, allowed: at most 10"):
         partition(partitioner, Samples.grouped(np.zeros(10, int), 11), DataConfig(clients=11), 0)
 
 
@@ -113,7 +117,7 @@ def test_natural_keeps_groups_whole_and_refuses_more_clients_than_groups():
     split = partition(Natural, samples, DataConfig(clients=7), 0)
     owners = [set(groups[split.indices(k)]) for k in range(7)]
     assert sum(map(len, owners)) == 30
-    with pytest.raises(ConfigError, match=r"data.clients: found 31, allowed: at most 30"):
+    with pytest.raises(ConfigError, match=r"partition.clients: found 31, allowed: at most 30"):
         partition(Natural, samples, DataConfig(clients=31), 0)
-    with pytest.raises(ConfigError, match=r"data.group_column: found None"):
+    with pytest.raises(ConfigError, match=r"partition.column: found None"):
         partition(Natural, Samples(np.zeros(50, int)), DataConfig(clients=7), 0)

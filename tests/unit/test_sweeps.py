@@ -60,7 +60,7 @@ def test_conditions_select_grids_and_ranges():
 def test_conditions_see_defaults_and_whole_groups_may_vary():
     space = {
         "method": {"grid": [{"name": "deltamask", "kappa": 0.5}, {"name": "fedpm"}]},
-        "train.lr": {"grid": [0.1, 0.3], "when": {"data.partition": "iid", "method.name": "fedpm"}},
+        "train.lr": {"grid": [0.1, 0.3], "when": {"partition.name": "iid", "method.name": "fedpm"}},
     }
     assert len(run_all(plan(space))) == 3
 
@@ -102,7 +102,7 @@ def test_failed_runs_do_not_end_a_search():
 
 
 def test_overrides_are_of_the_sweep_or_of_its_base():
-    sweep = load_sweep({"base": {"rounds": 3}}, ["search.trials=7", "rounds=9", "data.alpha=0.1", "concurrent=3"])
+    sweep = load_sweep({"base": {"rounds": 3}}, ["search.trials=7", "rounds=9", "partition.alpha=0.1", "concurrent=3"])
     assert (sweep.search.trials, sweep.concurrent) == (7, 3)
     assert sweep.base == {"rounds": 9, "data": {"alpha": 0.1}}
 
@@ -110,7 +110,7 @@ def test_overrides_are_of_the_sweep_or_of_its_base():
 def test_a_smoke_sweep_keeps_what_it_is_about():
     space = {
         "data.name": {"grid": ["cifar10", "food101"]},
-        "data.alpha": {"grid": [10, 0.1]},
+        "partition.alpha": {"grid": [10, 0.1]},
         "method.name": {"grid": ["deltamask", "fedavg"]},
         "seed": {"grid": [0, 1, 2]},
     }

@@ -42,7 +42,7 @@ def test_several_keys_of_the_configuration_may_set_groups_apart():
         row = run("deltamask", 0, 0.5, lr=lr)
         rows.append(row | {"config": json.dumps(json.loads(row["config"]) | {"model": {"head": head}})})
     table = tables.groups(pd.DataFrame(rows))
-    assert table.attrs["keys"] == ["method", "train.lr", "model.head"]
+    assert table.attrs["keys"] == ["method", "train.lr", "head.name"]
     assert len(table) == 3
 
 

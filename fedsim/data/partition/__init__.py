@@ -1,1 +1,23 @@
-"""Who has which samples."""
+"""Who has which samples: one file a partitioner plus its line here."""
+
+from __future__ import annotations
+
+from fedsim.data.partition.base import Partition, Partitioner, Samples, partition
+from fedsim.data.partition.dirichlet import Dirichlet
+from fedsim.data.partition.iid import Iid
+from fedsim.data.partition.natural import Natural
+from fedsim.data.partition.quantity import Quantity
+from fedsim.data.partition.shards import Shards
+from fedsim.registry import Registry
+from fedsim.settings import PartitionSettings
+
+__all__ = ["PARTITIONERS", "Partition", "Partitioner", "Samples", "make_partition", "partition"]
+
+PARTITIONERS: Registry[type[Partitioner]] = Registry(
+    "partition.name", [Iid, Dirichlet, Shards, Quantity, Natural], base=Partitioner
+)
+
+
+def make_partition(train: Samples, params: PartitionSettings, seed: int) -> Partition:
+    """The split of training samples over clients that settings and a seed give."""
+    return partition(PARTITIONERS.get(params.name), train, params, seed)

@@ -1,0 +1,62 @@
+"""The downlink: which message is broadcast next, and how many bytes of it each client gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from fedsim.engine._types import Broadcast, PhaseName
+from fedsim.methods import MethodServer
+
+
+class Downlink:
+    """The current broadcast and the bytes that every client had to be sent so far.
+
+    A client gets all deltas since its last round, or the whole state where that is shorter.
+
+    Args:
+        cohort: clients of a round, which says when a client was last sampled.
+    """
+
+    def __init__(self, cohort: Callable[[int], np.ndarray]) -> None:
+        self._cohort = cohort
+        self._current: tuple[PhaseName, Broadcast] | None = None
+        #: Bytes of the shortest message, by round from 1 on, to a client that has the version before.
+        self.steps: list[int] = []
+        self._last_received: dict[int, int] = {}  # clients' last rounds of the method
+
+    def current(self, phase: PhaseName, server: MethodServer) -> Broadcast:
+        """The phase's broadcast; the one that was last evaluated is the one that is sent next."""
+        if self._current is None or self._current[0] != phase:
+            self._current = (phase, Broadcast(server.broadcast()))
+            if phase == "method" and not self.steps:
+                self.steps.append(len(self._current[1].full))
+        return self._current[1]
+
+    def advance(self, phase: PhaseName, server: MethodServer) -> Broadcast:
+        """Replace the broadcast by that of the state after the round."""
+        delta = server.delta()
+        following = Broadcast(server.broadcast(), delta, self.current(phase, server).version)
+        self._current = (phase, following)
+        if phase == "method":
+            self.steps.append(len(following.full if delta is None else delta))
+        return following
+
+    def sizes(self, round_index: int, cohort: Iterable[int], broadcast: Broadcast) -> dict[int, int]:
+        """Bytes that each client of a round's cohort gets."""
+        if round_index == 0:
+            return dict.fromkeys(cohort, len(broadcast.full))
+        if not self._last_received:  # also after a restart
+            for earlier in range(1, round_index):
+                self._last_received.update(dict.fromkeys(self._cohort(earlier).tolist(), earlier))
+        sizes = {
+            client: min(len(broadcast.full), sum(self.steps[self._last_received.get(client, 0) : round_index]))
+            for client in cohort
+        }
+        self._last_received.update(dict.fromkeys(sizes, round_index))
+        return sizes
+
+    def restore(self, steps: list[int]) -> None:
+        """Take back :attr:`steps` of an earlier process."""
+        self.steps, self._last_received, self._current = steps, {}, None

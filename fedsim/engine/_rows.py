@@ -1,0 +1,89 @@
+"""Rows of the three tables of results, from what was measured."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from fedsim.config import Config
+from fedsim.engine._types import EvaluationSums, Upload
+
+_EVALUATION_COLUMNS = {"expected": "accuracy_expected", "sampled": "accuracy_sampled"}
+
+
+def run_row(config: Config, started_at: datetime) -> dict[str, Any]:
+    """What the ``runs`` table says of every run from its start."""
+    return {
+        "run_id": config.run_id,
+        "method": config.method.name,
+        "dataset": config.data.name,
+        "backbone": config.model.name,
+        "partition": config.partition.name,
+        "alpha": getattr(config.partition, "alpha", None),
+        "clients": config.partition.clients,
+        "participation": config.participation,
+        "rounds": config.rounds,
+        "seed": config.seed,
+        "config": json.dumps(config.model_dump(mode="json")),
+        "started_at": started_at,
+    }
+
+
+def client_row(
+    round_index: int, upload: Upload, dimension: int, downlink_bytes: int, decode_seconds: float
+) -> dict[str, Any]:
+    """A row of the ``clients`` table, without ``run_id``."""
+    size = len(upload.update.payload)
+    return {
+        "round": round_index,
+        "client": upload.client,
+        "samples": upload.samples,
+        "payload_bytes": size,
+        "downlink_bytes": downlink_bytes,
+        "uplink_bpp": 8 * size / dimension,
+        "delta_size": upload.update.delta_size,
+        "sent_size": upload.update.sent_size,
+        "train_loss": upload.train_loss,
+        "train_seconds": upload.train_seconds,
+        "encode_seconds": upload.encode_seconds,
+        "decode_seconds": decode_seconds,
+        "attempt": upload.attempt,
+    }
+
+
+def totals(clients: list[dict[str, Any]], cohort_size: int, dimension: int, flips: list[int]) -> dict[str, Any]:
+    """Columns of the ``rounds`` table that are sums over its clients.
+
+    Args:
+        clients: rows of :func:`client_row`.
+        cohort_size: number of sampled clients.
+        dimension: number of masked parameters d.
+        flips: mask bits that the server flipped, false ones included, by client; empty for methods without masks.
+    """
+    uplink, downlink = (sum(row[column] for row in clients) for column in ("payload_bytes", "downlink_bytes"))
+    return {
+        "participants": len(clients),
+        "lost_clients": cohort_size - len(clients),
+        "retries": sum(row["attempt"] - 1 for row in clients),
+        "uplink_bytes": uplink,
+        "downlink_bytes": downlink,
+        "uplink_bpp": 8 * uplink / len(clients) / dimension,
+        "downlink_bpp": 8 * downlink / len(clients) / dimension,
+        "flips": sum(flips) if flips else None,
+        "false_flips": sum(flips) - sum(row["sent_size"] for row in clients) if flips else None,
+        **{c: sum(row[c] for row in clients) for c in ("train_seconds", "encode_seconds", "decode_seconds")},
+    }
+
+
+def evaluation_columns(chunks: list[dict[str, EvaluationSums]]) -> dict[str, float]:
+    """Columns of the ``rounds`` table from the sums over all pieces of the test split."""
+    columns: dict[str, float] = {}
+    for name in chunks[0]:
+        first, *others = (chunk[name] for chunk in chunks)
+        total = sum(others, first)
+        if name == "mean":
+            columns["accuracy"], columns["loss"] = total.correct / total.samples, total.loss / total.samples
+        else:
+            columns[_EVALUATION_COLUMNS[name]] = total.correct / total.samples
+    return columns

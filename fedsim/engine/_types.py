@@ -1,0 +1,87 @@
+"""What passes between the federation, an executor and the local trainers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+import deltamask as dm
+from deltamask.payload import HEADER_BYTES
+
+#: Which method a round runs: the one that fits the head, in round 0, or the one of the experiment.
+PhaseName = Literal["head", "method"]
+
+
+@dataclass(frozen=True)
+class Broadcast:
+    """The state that a round starts from, as messages: a client gets what is shorter for it.
+
+    Attributes:
+        full: the message for clients that know nothing.
+        delta: the message for clients that have the version before; None where the method has none.
+        previous: :attr:`version` of the state before.
+    """
+
+    full: bytes
+    delta: bytes | None = None
+    previous: bytes | None = None
+
+    @property
+    def version(self) -> bytes:
+        """Identifies the state: the head of its frame, which holds a checksum."""
+        return self.full[:HEADER_BYTES]
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One client's upload in one round, and what was measured of it.
+
+    Attributes:
+        client: index of the client.
+        samples: its number of training samples.
+        update: what it sent.
+        train_loss: mean training cross-entropy over the local steps, nats; None when nothing is trained.
+        train_seconds, encode_seconds: wall time of the two parts.
+        client_state: what the client keeps for its next round, float32 of shape ``(n,)``; it is not sent.
+        attempt: 1, or more when it was computed again because a worker was lost.
+    """
+
+    client: int
+    samples: int
+    update: dm.Update
+    train_loss: float | None
+    train_seconds: float
+    encode_seconds: float
+    client_state: np.ndarray | None = None
+    attempt: int = 1
+
+
+@dataclass(frozen=True)
+class EvaluationSums:
+    """Correct predictions and summed cross-entropy (nats) over some test samples."""
+
+    samples: int
+    correct: int
+    loss: float
+
+    def __add__(self, other: EvaluationSums) -> EvaluationSums:
+        return EvaluationSums(self.samples + other.samples, self.correct + other.correct, self.loss + other.loss)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a worker did before the first round.
+
+    Attributes:
+        images: images whose prefix features it computed itself.
+        corrupt: undecodable images of both splits, whoever found them.
+        seconds: wall time that this took, with waiting for other processes that were at it.
+        warnings: what was tolerated.
+    """
+
+    images: int
+    corrupt: int
+    seconds: float
+    warnings: tuple[str, ...]

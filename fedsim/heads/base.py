@@ -1,0 +1,16 @@
+"""What the fitting of a head is: a phase of one round, before the method's."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from fedsim.methods.base import Phase
+from fedsim.settings import HeadSettings, Settings
+
+
+class Head(Phase):
+    """A way to get the classifier head in round 0; subclasses set the attributes and are registered here."""
+
+    Params: ClassVar[type[Settings]] = HeadSettings
+    #: Whether the method trains the head together with the blocks.
+    joint: ClassVar[bool] = False

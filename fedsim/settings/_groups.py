@@ -1,0 +1,93 @@
+"""The keys that all members of a kind have; a member adds its own in its own file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from fedsim.settings._settings import Settings
+
+
+class DataSettings(Settings):
+    """The dataset."""
+
+    name: str = Field("digits", description="dataset")
+    train_samples: int | None = Field(None, ge=1, description="use only so many training samples, always the same")
+    test_samples: int | None = Field(None, ge=1, description="use only so many test samples, always the same")
+    max_corrupt: float = Field(0.001, ge=0, le=1, description="share of undecodable images that is tolerated")
+
+
+class PartitionSettings(Settings):
+    """The split of the training samples over clients."""
+
+    name: str = Field("iid", description="how training samples are split over clients")
+    clients: int = Field(10, ge=1, le=10_000_000, description="registered clients")
+
+
+class ModelSettings(Settings):
+    """The frozen backbone."""
+
+    name: str = Field("tiny-vit", description="backbone")
+    masked_blocks: int = Field(5, ge=0, le=1000, description="last blocks whose weight matrices are trained")
+    mask_biases: bool = Field(False, description="also train the biases and scales of these blocks")
+    feature_dtype: Literal["float32", "float16"] = Field(
+        "float32", description="precision of stored prefix features: float16 halves the disk and rounds to 3 digits"
+    )
+
+
+class HeadSettings(Settings):
+    """The classifier head."""
+
+    name: str = Field("linear-probe", description="how the classifier head is fitted in round 0, then frozen")
+
+
+class MethodSettings(Settings):
+    """The federated method."""
+
+    name: str = Field("deltamask", description="federated method")
+
+
+class CompressorSettings(Settings):
+    """The compressor of a method's dense updates."""
+
+    name: str = Field("none", description="how a dense update is written")
+
+
+class TrainSettings(Settings):
+    """Local training at a client."""
+
+    epochs: int = Field(1, ge=1, le=10_000, description="local epochs a round")
+    batch_size: int = Field(64, ge=1, le=1_000_000, description="samples a step")
+    lr: float = Field(0.1, gt=0, le=1000, description="learning rate; some methods have a default of their own")
+    optimizer: Literal["adam", "sgd", "normalized-sgd"] = Field(
+        "adam", description="optimiser, fresh each round; normalized-sgd divides the gradient by its global RMS"
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of the sgd optimisers")
+
+    only_with: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {
+        "momentum": ("optimizer", ("sgd", "normalized-sgd"))
+    }
+
+
+class ClusterSettings(Settings):
+    """Where clients are computed: it changes the speed, not the results (but for rounding with other threads)."""
+
+    executor: Literal["ray", "serial"] = Field("ray", description="ray, or serial in this process for debugging")
+    workers: int | None = Field(None, ge=1, le=100_000, description="worker actors; as many as fit when not given")
+    cpus_per_worker: float = Field(1.0, gt=0, le=4096, description="CPUs of a worker, also its threads")
+    gpus_per_worker: float = Field(0.0, ge=0, le=64, description="GPU share of a worker; above 0 it computes on CUDA")
+    start_seconds: float = Field(300.0, gt=0, le=86_400, description="time for workers to start before the run fails")
+    feature_store: str | None = Field(
+        None, description="node-local folder of prefix features; $FEDSIM_CACHE/features or ~/.cache/fedsim/features"
+    )
+    feature_store_gb: float = Field(50.0, ge=0, description="its bound in GB; data beyond it is computed each time")
+    max_attempts: int = Field(3, ge=1, le=100, description="times a client is computed before lost workers end the run")
+
+    @field_validator("gpus_per_worker")
+    @classmethod
+    def _shareable(cls, value: float) -> float:
+        if value > 1 and value != int(value):
+            raise ValueError(f"found {value!r}, allowed: at most 1, or a whole number")
+        return value
