@@ -2,7 +2,7 @@
 
 >>> import fedsim
 >>> config = fedsim.load_config({"rounds": 2}, ["partition.name=dirichlet", "partition.alpha=0.1"])
->>> config.data.alpha, config.method.name
+>>> config.partition.alpha, config.method.name
 (0.1, 'deltamask')
 
 ``fedsim.run(config)`` runs it and tells where the results are; ``fedsim.resume(path)`` goes on with a stopped one.

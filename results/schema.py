@@ -45,7 +45,7 @@ RUNS = _table(
     started_at=(_TIME, "start of the run, first attempt"),
     finished_at=(_TIME, "end of the run, null while it runs"),
     error=(_TEXT, "what failed, null otherwise"),
-    warnings=(_TEXT, "what was put up with, such as images that cannot be decoded; null when nothing was"),
+    warnings=(_TEXT, "what was tolerated, such as images that cannot be decoded; null when nothing was"),
 )
 
 #: One row a round; round 0 is the federated round that fits the head.

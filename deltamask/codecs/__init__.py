@@ -1,20 +1,20 @@
 """Codecs: an index set to bytes and back, one registry.
 
-A new codec is one file with a :class:`Codec` subclass and its line in :data:`CODECS`; the contract suite
-``tests/unit/test_codecs.py`` then covers it.
+A new codec is one file with a :class:`Codec` subclass and its line in :data:`CODECS`; ``README.md`` beside this file
+explains how they work.
 """
 
 from __future__ import annotations
 
 from deltamask.codecs.arithmetic import Arithmetic
-from deltamask.codecs.base import Codec
+from deltamask.codecs.base import Codec, check_indices
 from deltamask.codecs.bitmap import Bitmap
 from deltamask.codecs.bloom import Bloom
 from deltamask.codecs.fuse import Fuse8, Fuse8Png, Fuse16, Fuse16Png
 from deltamask.codecs.range import Range
 from deltamask.codecs.xor import Xor8, Xor8Png, Xor16, Xor16Png
 
-__all__ = ["CODECS", "Codec", "get"]
+__all__ = ["CODECS", "Codec", "check_indices", "get"]
 
 #: All codecs by name.
 CODECS: dict[str, Codec] = {

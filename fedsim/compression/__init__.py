@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedsim.compression.base import Compressor
+from fedsim.compression.base import Compressor, check_end, read_array
 from fedsim.compression.deepreduce import DeepReduce
 from fedsim.compression.drive import Drive
 from fedsim.compression.eden import Eden
@@ -12,7 +12,7 @@ from fedsim.compression.top_k import TopK
 from fedsim.registry import Registry
 from fedsim.settings import CompressorSettings
 
-__all__ = ["COMPRESSORS", "Compressor", "make_compressor"]
+__all__ = ["COMPRESSORS", "Compressor", "check_end", "make_compressor", "read_array"]
 
 COMPRESSORS: Registry[type[Compressor]] = Registry(
     "method.compressor.name", [NoCompression, Qsgd, Drive, Eden, TopK, DeepReduce], base=Compressor

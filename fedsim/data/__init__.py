@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fedsim.data.dataset import Dataset, Split
 from fedsim.data.digits import Digits
 from fedsim.data.folder import ImageFolder
-from fedsim.data.images import Decoder, Images
+from fedsim.data.images import ArrayImages, Decoder, Images
 from fedsim.data.parquet import ParquetDataset
 from fedsim.data.synthetic import Synthetic
 from fedsim.data.torchvision_datasets import (
@@ -25,6 +25,7 @@ from fedsim.registry import Registry
 from fedsim.settings import DataSettings
 
 __all__ = [
+    "ArrayImages",
     "DATASETS",
     "Dataset",
     "Decoder",

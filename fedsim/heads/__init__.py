@@ -6,8 +6,9 @@ from fedsim.heads.base import Head
 from fedsim.heads.fit import Fit
 from fedsim.heads.linear_probe import LinearProbe
 from fedsim.heads.untrained import JointHead, RandomHead
+from fedsim.methods.head import HeadClient, HeadServer
 from fedsim.registry import Registry
 
-__all__ = ["HEADS", "Head"]
+__all__ = ["HEADS", "Head", "HeadClient", "HeadServer"]
 
 HEADS: Registry[type[Head]] = Registry("head.name", [LinearProbe, Fit, RandomHead, JointHead], base=Head)

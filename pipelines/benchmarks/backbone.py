@@ -38,10 +38,12 @@ def measure(cifar: Path | None, rounds: int, seeds: int, output: str, overrides:
                         "seed": seed,
                         "rounds": method_rounds,
                         "output": output,
-                        "data": {**data, **samples, "clients": 5},
-                        "model": {"name": "tiny-vit", "random_weights": random_weights, "head_epochs": 20},
+                        "data": {**data, **samples},
+                        "partition": {"clients": 5},
+                        "model": {"name": "tiny-vit", "random_weights": random_weights},
+                        "head": {"batch_size": 32},
                         "method": {"name": method},
-                        "train": {"epochs": 1, "batch_size": 32},
+                        "train": {"batch_size": 32},
                     }
                     rows.append(fedsim.run(fedsim.load_config(tree, overrides)).row)
     return pd.DataFrame(rows)[_KEPT + _PROVENANCE]

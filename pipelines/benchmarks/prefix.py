@@ -40,7 +40,8 @@ def _run(model: str, samples: int, folder: Path, name: str, seed: int, dtype: st
         "seed": seed,
         "rounds": 1,
         "output": str(folder / name),
-        "data": {"name": "synthetic", "train_samples": samples, "test_samples": samples // 4, "clients": 4},
+        "data": {"name": "synthetic", "train_samples": samples, "test_samples": samples // 4},
+        "partition": {"clients": 4},
         "model": {"name": model, "random_weights": True, "masked_blocks": 1, "feature_dtype": dtype},
         "cluster": {"workers": 1, "feature_store": str(folder / "stores" / store)},
     }

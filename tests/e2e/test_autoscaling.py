@@ -22,8 +22,10 @@ from tests.processes import commands, kill, ray_processes, wait_for_exit, wait_u
 SWEEP = {
     "base": {
         "rounds": 60,
-        "data": {"clients": 4, "train_samples": 200, "test_samples": 100},
-        "model": {"masked_blocks": 1, "head_epochs": 2},
+        "data": {"train_samples": 200, "test_samples": 100},
+        "partition": {"clients": 4},
+        "model": {"masked_blocks": 1},
+        "head": {"epochs": 2},
         "cluster": {"workers": 1},
     },
     "space": {"seed": {"grid": [0, 1]}},

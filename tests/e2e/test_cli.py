@@ -135,8 +135,10 @@ def test_sigterm_ends_a_run_like_ctrl_c(terminal, tmp_path):
 SWEEP = """
 base:
   rounds: 2
-  data: {clients: 2, partition: dirichlet, train_samples: 64, test_samples: 40}
-  model: {masked_blocks: 1, head_epochs: 1}
+  data: {train_samples: 64, test_samples: 40}
+  partition: {name: dirichlet, clients: 2}
+  model: {masked_blocks: 1}
+  head: {epochs: 1}
   cluster: {executor: serial}
 space:
   method.name: {grid: [deltamask, deltamask-plus]}

@@ -1,5 +1,6 @@
 """Every command of the README and the contributing guide runs, and every number is that of a committed result."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 
 import results
+from deltamask.payload import HEADER_BYTES
 from pipelines.benchmarks import methods
 
 ROOT = Path(__file__).parents[2]
@@ -40,16 +42,27 @@ def test_fedsim_commands_and_python_example_run(tmp_path):
     assert shown.stdout.split()[:4] == ["round", "accuracy", "uplink_bytes", "uplink_bpp"]
 
 
-def test_the_method_of_the_contributing_guide_runs(tmp_path):
+def test_the_members_of_the_contributing_guide_run_through_ray_and_pass_their_contracts(tmp_path):
     text = (ROOT / "CONTRIBUTING.md").read_text()
-    [(_, example), (_, command)] = re.findall(r"```(python|bash)\n(.*?)```", text, re.DOTALL)
-    (tmp_path / "my_methods.py").write_text(example)
+    blocks = re.findall(r"```(python|bash)\n(.*?)```", text, re.DOTALL)
+    for code in (block for kind, block in blocks if kind == "python"):
+        (tmp_path / code.splitlines()[0].removeprefix("# ")).write_text(code)
     link_environment(tmp_path)
-    command = f"{command.strip()} partition.clients=2 head.epochs=2"
-    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
-    run = results.load(tmp_path / "runs").runs.iloc[0]
-    assert (run.status, run.method) == ("finished", "my_methods:LastBlocks")
-    assert run.uplink_bpp == pytest.approx(2 / 5, rel=0.01)  # one bit for each weight of two blocks out of five
+    [commands] = [block for kind, block in blocks if kind == "bash"]
+    for command in commands.strip().splitlines():
+        subprocess.run(f"{command} output=runs partition.clients=4", shell=True, check=True, cwd=tmp_path)
+    loaded = results.load(tmp_path / "runs")
+    dense, masked = (loaded.runs.query("method == @name").iloc[0] for name in ("my_methods:LastBlocks", "deltamask"))
+    assert set(loaded.runs["status"]) == {"finished"}
+    # One bit for each weight of two blocks out of five, and a header and a magnitude.
+    assert dense.uplink_bpp == pytest.approx(2 / 5, rel=0.01)
+    assert dense.final_accuracy > 0.8
+    clients = loaded.clients.query("run_id == @masked.run_id and round > 0")
+    assert (clients["payload_bytes"] == HEADER_BYTES + 4 * clients["sent_size"]).all()
+    assert masked.weights == "random"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_my_members.py"]
+    subprocess.run(command, check=True, cwd=tmp_path, env=environment)
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

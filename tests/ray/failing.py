@@ -8,7 +8,7 @@ from fedsim.methods.deltamask import DeltaMask, DeltaMaskSettings
 def _server(method, fails):
     class Server(DeltaMask.Server):
         def finish_round(self):
-            if self.config.method.name.endswith(method) and fails(self.config):
+            if self.params.name.endswith(method) and fails(self.experiment):
                 raise ZeroDivisionError("always")
             super().finish_round()
 

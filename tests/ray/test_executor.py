@@ -4,20 +4,13 @@ import pytest
 import ray
 
 from fedsim import ResourceError, WorkerLostError
-from fedsim.data import load_dataset, make_partition
-from fedsim.distributed._workers import RayExecutor
-from fedsim.engine import Federation, SerialExecutor
+from fedsim.distributed import RayExecutor
+from fedsim.engine import Broadcast, Federation, SerialExecutor
 from fedsim.methods import METHODS
-from fedsim.methods.base import Broadcast
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 COLUMNS = ("accuracy", "accuracy_expected", "accuracy_sampled", "loss", "uplink_bytes", "flips", "state_digest")
-
-
-def ray_executor(config, workers):
-    sizes = make_partition(load_dataset(config.data).train, config.data, config.seed).sizes()
-    return RayExecutor(config, sizes, workers)
 
 
 def rounds(config, executor, on_round=lambda index: None):
@@ -42,7 +35,7 @@ def test_serial_one_worker_and_two_workers_are_identical(config):
     serial = rounds(config, SerialExecutor(config))
     assert len({row["state_digest"] for row in serial}) == 3
     for workers in (1, 2):
-        distributed = rounds(config, ray_executor(config, workers))
+        distributed = rounds(config, RayExecutor(config, workers))
         for expected, found in zip(serial, distributed, strict=True):
             for column in COLUMNS:
                 assert found.get(column) == expected.get(column), (workers, expected["round"], column)
@@ -51,7 +44,7 @@ def test_serial_one_worker_and_two_workers_are_identical(config):
 @pytest.mark.parametrize("method", [method.name for method in METHODS if method.name != "deltamask"])
 def test_every_method_is_the_same_through_ray(small_config, method):
     config = small_config(f"method.name={method}", "data.train_samples=200", "data.test_samples=100")
-    serial, distributed = rounds(config, SerialExecutor(config)), rounds(config, ray_executor(config, 2))
+    serial, distributed = rounds(config, SerialExecutor(config)), rounds(config, RayExecutor(config, 2))
     for expected, found in zip(serial, distributed, strict=True):
         assert [found.get(column) for column in COLUMNS] == [expected.get(column) for column in COLUMNS]
 
@@ -64,7 +57,7 @@ def test_a_dead_worker_is_restarted_and_its_clients_are_redone(config, kill_acto
         if index == 2:
             killed.append(kill_actor("Worker"))
 
-    found = rounds(config, ray_executor(config, 1), on_round)
+    found = rounds(config, RayExecutor(config, 1), on_round)
     assert killed
     assert [r["state_digest"] for r in found] == [r["state_digest"] for r in expected]
     assert found[2]["retries"] >= 1
@@ -73,8 +66,8 @@ def test_a_dead_worker_is_restarted_and_its_clients_are_redone(config, kill_acto
 
 def test_a_worker_that_dies_after_its_first_upload_owes_only_the_others(small_config, kill_actor):
     config = small_config("partition.clients=6")
-    federation = Federation(config, executor := ray_executor(config, 2))
-    broadcast = federation._current_broadcast("head")
+    federation = Federation(config, executor := RayExecutor(config, 2))
+    broadcast = federation.downlink.current("head", federation.servers["head"])
     results = []
     for result in executor.train("head", 0, range(6), broadcast, {}):
         if not results:
@@ -83,13 +76,13 @@ def test_a_worker_that_dies_after_its_first_upload_owes_only_the_others(small_co
     executor.close()
     serial = {r.client: r for r in SerialExecutor(config).train("head", 0, range(6), broadcast, {})}
     assert sorted(r.client for r in results) == list(range(6))
-    assert all(r.upload.payload == serial[r.client].upload.payload for r in results)
+    assert all(r.update.payload == serial[r.client].update.payload for r in results)
     assert all(r.attempt <= 2 for r in results)
 
 
 def test_workers_that_keep_dying_end_the_run_with_an_error(small_config, kill_actor):
     config = small_config("cluster.max_attempts=1")
-    federation = Federation(config, executor := ray_executor(config, 1))
+    federation = Federation(config, executor := RayExecutor(config, 1))
     federation.run_round()
     kill_actor("Worker")
     with pytest.raises(WorkerLostError, match=r"a client of round 1 was lost with its worker 1 time"):
@@ -99,9 +92,9 @@ def test_workers_that_keep_dying_end_the_run_with_an_error(small_config, kill_ac
 
 def test_evaluation_survives_a_dead_worker(small_config, kill_actor):
     config = small_config()
-    federation = Federation(config, executor := ray_executor(config, 2))
+    federation = Federation(config, executor := RayExecutor(config, 2))
     federation.run_round()
-    broadcast = federation._current_broadcast("method")
+    broadcast = federation.downlink.current("method", federation.servers["method"])
     expected = executor.evaluate("method", 1, 3, broadcast)
     kill_actor("Worker")
     assert executor.evaluate("method", 1, 3, broadcast) == expected
@@ -110,7 +103,7 @@ def test_evaluation_survives_a_dead_worker(small_config, kill_actor):
 
 def test_errors_of_clients_arrive_as_they_were_raised(small_config):
     config = small_config()
-    executor = ray_executor(config, 1)
+    executor = RayExecutor(config, 1)
     with pytest.raises(ValueError, match="frame"):
         list(executor.train("method", 1, [0], Broadcast(b"not a broadcast"), {}))
     with pytest.raises(ValueError, match="frame"):
@@ -122,7 +115,7 @@ def test_workers_that_find_no_room_end_the_run_with_an_error(small_config):
     holder = ray.remote(num_cpus=2)(type("Holder", (), {"hold": lambda self: None})).remote()
     ray.get(holder.hold.remote())
     config = small_config("cluster.start_seconds=1")
-    executor = ray_executor(config, 1)
+    executor = RayExecutor(config, 1)
     with pytest.raises(ResourceError, match=r"1 of 1 did not start within cluster.start_seconds=1; the cluster has"):
         list(executor.train("head", 0, [0], b"", {}))
     executor.close()

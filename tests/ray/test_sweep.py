@@ -12,8 +12,10 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 BASE = {
     "rounds": 2,
-    "data": {"clients": 2, "train_samples": 64, "test_samples": 40},
-    "model": {"masked_blocks": 1, "head_epochs": 1},
+    "data": {"train_samples": 64, "test_samples": 40},
+    "partition": {"clients": 2},
+    "model": {"masked_blocks": 1},
+    "head": {"epochs": 1},
     "cluster": {"executor": "serial"},
 }
 SAME = ["run_id", "round", "accuracy", "loss", "uplink_bytes", "downlink_bytes", "flips", "state_digest"]
