@@ -1,4 +1,4 @@
-"""Which mask bits changed, and which of them are worth sending."""
+"""Selection: mask bits that changed, and those of them that are worth sending."""
 
 from __future__ import annotations
 

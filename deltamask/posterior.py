@@ -73,7 +73,7 @@ class GlobalProbabilities(ABC):
 
     @property
     def round_sums(self) -> RoundSums:
-        """What was observed since the last step."""
+        """Sums of what was observed since the last step."""
         sums_d = np.zeros(self.theta_d.size, self.sums_dtype) if self._sums_d is None else self._sums_d
         return RoundSums(sums_d, self._total)
 
@@ -89,7 +89,7 @@ class GlobalProbabilities(ABC):
 
     @abstractmethod
     def expected_sums(self, total: int) -> np.ndarray:
-        """What a round's sums are likely close to, integers of shape ``(d,)`` or ``(1,)``."""
+        """Integers that a round's sums are likely close to, of shape ``(d,)`` or ``(1,)``."""
 
     def bound_share(self) -> float:
         """Share of theta that lies at its clipping bounds: near 1 means that learning has stopped."""

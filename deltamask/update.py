@@ -13,7 +13,7 @@ from deltamask.sampling import bernoulli_mask, stream_key, uniform_bits
 
 @dataclass(frozen=True)
 class Update:
-    """What :func:`encode` made.
+    """The result of :func:`encode`.
 
     Attributes:
         payload: the framed bytes to send.
@@ -28,7 +28,7 @@ class Update:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What :func:`decode` read.
+    """The result of :func:`decode`.
 
     Attributes:
         mask_d: the client's mask as the server sees it, booleans of shape ``(d,)``.

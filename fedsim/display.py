@@ -1,4 +1,4 @@
-"""What a user sees in the terminal: a live line while a run goes on, tables at its end, and the list of all keys."""
+"""Output in the terminal: a live line while a run goes on, tables at its end, and the list of all keys."""
 
 from __future__ import annotations
 

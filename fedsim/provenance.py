@@ -1,4 +1,4 @@
-"""Where a result comes from: the commit of the code and the machine."""
+"""Provenance of a result: the commit of the code, the command and the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names in a configuration to the things they stand for."""
+"""Registries: from names in a configuration to the things they stand for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 
 class Named(Protocol):
-    """What a registry holds: a name for configurations and one line for listings."""
+    """A member of a registry: a name for configurations and one line for listings."""
 
     @property
     def name(self) -> str: ...

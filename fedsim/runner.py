@@ -37,7 +37,7 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Progress:
-    """Called while a run goes on.
+    """Callbacks while a run goes on.
 
     Attributes:
         on_start: before the first round, with the rows of the rounds that an earlier attempt stored, the last round's
@@ -127,7 +127,7 @@ def resume(
 
 
 class _Session(Protocol):
-    """What runs the rounds: a simulation in this process, or one in the driver actor."""
+    """A simulation in this process, or one in the driver actor."""
 
     def stored_rounds(self) -> list[dict[str, Any]]: ...
     def step(self) -> dict[str, Any] | None: ...

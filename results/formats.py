@@ -55,7 +55,7 @@ def is_number(column: pd.Series[Any]) -> bool:
 
 
 def left_out(table: pd.DataFrame) -> str:
-    """How many runs the table leaves out because they are not finished, or nothing."""
+    """A note on runs that the table leaves out because they are not finished, or nothing."""
     count = table.attrs.get("unfinished", 0)
     if not count:
         return ""

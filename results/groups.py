@@ -1,4 +1,4 @@
-"""What sets runs apart: the keys by which tables and figures group them, seeds aside."""
+"""Groups of runs: the keys that set them apart in tables and figures, seeds aside."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Table:
 
     @property
     def note(self) -> str:
-        """What is not shown."""
+        """Content that is not shown."""
         cut = f"The first {_SHOWN_ROWS:,} of {len(self.frame):,} rows." if len(self.frame) > _SHOWN_ROWS else ""
         return " ".join(part for part in (cut, formats.left_out(self.frame)) if part)
 
@@ -67,7 +67,7 @@ class Picture:
 
     @property
     def width(self) -> int:
-        """In CSS pixels: figures have 150 dots an inch, a page about 100."""
+        """The size in CSS pixels: figures have 150 dots an inch, a page about 100."""
         return int.from_bytes(self.png[16:20], "big") * 2 // 3
 
     @property

@@ -135,7 +135,7 @@ def _comparison(results: Results) -> list[page.Table]:
 
 
 def _configurations(runs: pd.DataFrame) -> list[page.Text | page.Fold]:
-    """What all runs share, once, and for each run the rest."""
+    """Configurations: what all runs share, once, and for each run the rest."""
     found = settings(runs)
     texts = found.map(lambda value: "null" if value is None or value != value else str(value))
     shared = [name for name in found if texts[name].nunique() == 1]

@@ -126,7 +126,7 @@ def bytes_to_target(
     direction: Direction = "uplink",
     by: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """What each run had sent when it first reached an accuracy, the head's round included.
+    """Bytes that each run had sent when it first reached an accuracy, the head's round included.
 
     Args:
         results: tables with runs and rounds.

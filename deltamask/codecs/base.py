@@ -1,4 +1,4 @@
-"""What every codec offers: an index set to bytes and back."""
+"""The interface of codecs: an index set to bytes and back."""
 
 from __future__ import annotations
 

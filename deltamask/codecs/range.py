@@ -82,7 +82,7 @@ class Range(Codec):
         return _read(data, theta_d, key)
 
     def bits_given(self, indices: np.ndarray, theta_d: np.ndarray, key: int) -> np.ndarray:
-        """By how often each context flips among ``indices`` themselves: those that are sent are likely alike."""
+        """Estimate by how often each context flips among ``indices``: those that are sent are likely alike."""
         contexts, seen = _contexts_of(indices, theta_d, np.uint64(key))
         chances = (np.bincount(contexts, minlength=_CONTEXTS) + 0.5) / (seen + 1.0)
         # A flip costs -log2 p, and sending none there would have cost -log2 (1 - p).

@@ -1,4 +1,4 @@
-"""What a gradient compressor is: a dense vector to bytes and back to an estimate of it."""
+"""The interface of gradient compressors: a dense vector to bytes and back to an estimate of it."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class Eden(Compressor):
         return out_d
 
     def _chosen(self, dimension: int, key: int) -> np.ndarray | slice:
-        """Which entries are sent."""
+        """The entries that are sent."""
         if self._share == 1:
             return slice(None)
         threshold = np.uint32(min(int(self._share * 2**32), 2**32 - 1))

@@ -19,7 +19,7 @@ CHUNK = 1 << 15
 
 
 def chunk_starts(dimension: int) -> np.ndarray:
-    """Where each chunk starts, int64, and after the last one ``dimension``."""
+    """Starts of the chunks, int64, and after the last one ``dimension``."""
     whole, rest = divmod(dimension, CHUNK)
     sizes = [CHUNK] * whole + [1 << bit for bit in reversed(range(CHUNK.bit_length())) if rest >> bit & 1]
     return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])

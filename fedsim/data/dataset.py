@@ -1,4 +1,4 @@
-"""What a dataset is."""
+"""The interface of datasets."""
 
 from __future__ import annotations
 

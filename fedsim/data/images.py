@@ -32,7 +32,7 @@ class Images(ABC):
 
     @abstractmethod
     def label(self, index: int) -> str:
-        """What to call an image in a message, such as its path."""
+        """The name of an image in a message, such as its path."""
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -86,7 +86,7 @@ class FileImages(Images):
 
 
 class SubsetImages(Images):
-    """Some images of others, in the order of ``rows``, int64."""
+    """A selection of other images, in the order of ``rows``, int64."""
 
     def __init__(self, images: Images, rows: np.ndarray) -> None:
         self._images, self._rows = images, rows
@@ -152,7 +152,7 @@ class Decoder:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode as RGB: transparency over white, 16-bit and floating-point greys scaled to 8 bits."""
+    """Convert any mode to RGB: transparency over white, 16-bit and floating-point greys scaled to 8 bits."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):

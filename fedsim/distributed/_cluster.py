@@ -32,7 +32,7 @@ def connect() -> Iterator[None]:
 
 
 def plan_workers(settings: ClusterSettings, cohort_size: int) -> int:
-    """How many workers to start: ``cluster.workers``, or as many as fit now, at most one a client of the cohort.
+    """The number of workers to start: ``cluster.workers``, or as many as fit now, at most one a client of the cohort.
 
     Raises:
         ResourceError: the connected cluster cannot hold them and has no autoscaler that could add nodes for them.

@@ -227,7 +227,7 @@ class RayExecutor(Executor):
                 raise WorkerLostError(f"a worker could not start: {error}") from error
 
     def _wait(self, pending: list[Any], deadline: float = math.inf) -> list[Any]:
-        """Those of ``pending`` that have something to fetch; at least one, or none after the deadline."""
+        """Wait for those of ``pending`` that have something to fetch; at least one, or none after the deadline."""
         while not self._interrupted.is_set():
             if time.monotonic() > deadline:
                 return []

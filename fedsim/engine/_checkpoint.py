@@ -1,4 +1,4 @@
-"""What survives a crash: the server's state after the last finished round, in a checksummed frame (never pickle)."""
+"""Checkpoints: the server's state after the last finished round, in a checksummed frame (never pickle)."""
 
 from __future__ import annotations
 

@@ -61,12 +61,12 @@ class Federation:
 
     @property
     def weights(self) -> str:
-        """Where the backbone's weights came from."""
+        """The source of the backbone's weights."""
         return self.model.backbone.weights
 
     @property
     def warnings(self) -> str | None:
-        """What was tolerated so far, such as images that cannot be decoded; None when there is nothing."""
+        """Faults that were tolerated so far, such as images that cannot be decoded; None when there were none."""
         return "; ".join(self._prepared.warnings if self._prepared else ()) or None
 
     @property

@@ -13,7 +13,7 @@ _EVALUATION_COLUMNS = {"expected": "accuracy_expected", "sampled": "accuracy_sam
 
 
 def run_row(config: Config, started_at: datetime) -> dict[str, Any]:
-    """What the ``runs`` table says of every run from its start."""
+    """Columns of the ``runs`` table that are known of every run from its start."""
     return {
         "run_id": config.run_id,
         "method": config.method.name,

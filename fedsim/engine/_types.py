@@ -1,4 +1,4 @@
-"""What passes between the federation, an executor and the local trainers."""
+"""Types that pass between the federation, an executor and the local trainers."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class EvaluationSums:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a worker did before the first round.
+    """The work of a worker before the first round.
 
     Attributes:
         images: images whose prefix features it computed itself.

@@ -1,4 +1,4 @@
-"""What the frozen prefix of a network makes of images: computed once a node and shared by all runs."""
+"""Features of images by the frozen prefix of a network: computed once a node and shared by all runs."""
 
 from fedsim.features._prefix import PrefixFeatures
 from fedsim.features._store import BLOCK, Built, FeatureStore, make_room

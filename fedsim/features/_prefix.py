@@ -21,7 +21,7 @@ _NAMED = 5  # corrupt images that a message names
 
 
 class PrefixFeatures:
-    """What the frozen prefix makes of the images of one split.
+    """Features of the images of one split by the frozen prefix.
 
     Args:
         config: the experiment.

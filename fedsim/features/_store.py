@@ -31,7 +31,7 @@ Compute = Callable[[np.ndarray], tuple[np.ndarray, list[str]]]
 
 @dataclass(frozen=True)
 class Built:
-    """What a process did to complete a store.
+    """The work of a process to complete a store.
 
     Attributes:
         rows: rows that it computed itself; 0 when others had done everything.

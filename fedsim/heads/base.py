@@ -1,4 +1,4 @@
-"""What the fitting of a head is: a phase of one round, before the method's."""
+"""The interface of heads: their fitting is a phase of one round, before the method's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a federated method is: its parameters, and hooks of a client and of a server. It has no clock and no I/O."""
+"""The interface of federated methods: parameters, and hooks of a client and of a server, without a clock or I/O."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ClientTask:
 
 @dataclass(frozen=True)
 class Trained:
-    """What local training gave.
+    """The result of local training.
 
     Attributes:
         value: what :meth:`MethodClient.encode` takes, such as the client's probabilities or its update.
@@ -94,7 +94,7 @@ class MethodClient(ABC, Generic[P]):
         """Encode what training gave (:attr:`Trained.value`) as the bytes to send."""
 
     def keep(self, trained: Any, update: dm.Update, task: ClientTask) -> np.ndarray | None:
-        """What the client keeps for its next round, float32 of shape ``(n,)``; None: nothing.
+        """The client's state for its next round, float32 of shape ``(n,)``; None: nothing is kept.
 
         It is not sent, but as workers come and go, the simulator keeps it for the client.
         """
@@ -125,7 +125,7 @@ class MethodServer(ABC, Generic[P]):
         """The whole state as bytes, for a client of the next round that knows nothing."""
 
     def delta(self) -> bytes | None:
-        """What the last finished round changed, as bytes for a client that has the state before; None: send it all."""
+        """The change by the last finished round, as bytes for a client that has the state before; None: send it all."""
         return None
 
     @abstractmethod
@@ -169,7 +169,7 @@ class MethodServer(ABC, Generic[P]):
 
 
 class Phase:
-    """What runs in rounds: a method, or the fitting of a head in round 0. Subclasses set the attributes."""
+    """A part of a run: a method, or the fitting of a head in round 0. Subclasses set the attributes."""
 
     name: ClassVar[str]
     summary: ClassVar[str]

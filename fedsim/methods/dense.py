@@ -1,4 +1,4 @@
-"""What methods share that send a dense update of some vector, such as weights, biases or low-rank factors.
+"""Methods that send a dense update of some vector, such as weights, biases or low-rank factors.
 
 The vector is trained at the client; its difference goes through a compressor; the server adds the mean of the
 differences. A subclass of :class:`DenseMethod` says what the vector is.
@@ -85,7 +85,7 @@ class DenseMethod(Method):
 
 
 class _Compressed:
-    """What both halves know: the compressor, and the randomness that they share for one update."""
+    """The compressor of both halves, with the randomness that they share for one update."""
 
     def __init__(self, params: DenseSettings, seed: int, size: int) -> None:
         self._compressor, self._seed, self.size = make_compressor(params.compressor), seed, size

@@ -1,4 +1,4 @@
-"""What the fitting of a head and linear probing share: the head is the state, and it stays in the server's model."""
+"""Halves of whatever trains the head alone: the head is the state, and it stays in the server's model."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class HeadServer(MethodServer[P]):
         return self.model.head_shapes()
 
     def weight(self, samples: int) -> int:
-        """What the tensors of a client with so many training samples count for."""
+        """The weight of the tensors of a client with so many training samples."""
         return 1
 
     def head(self, sums: dict[str, np.ndarray], weight: int) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""What methods share that train a mask over frozen weights; each says what a client sends of it."""
+"""Methods that train a probabilistic mask over frozen weights; each says what a client sends of it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class MaskSettings(MethodSettings):
     only_with: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {"theta_init": ("scores_init", ("constant",))}
 
     def probabilities(self, dimension: int, participation: float) -> dm.GlobalProbabilities:
-        """What keeps the global probabilities, at its start: the Beta posterior, unless a subclass knows better."""
+        """The keeper of the global probabilities, at its start: the Beta posterior, unless a subclass knows better."""
         return dm.BetaPosterior(
             dimension,
             theta_init=self.theta_init,
@@ -93,7 +93,7 @@ class MaskClient(MethodClient[M]):
         self._training = LocalTraining(experiment.train, experiment.seed)
 
     def penalty(self, state: MaskState) -> Callable[[], torch.Tensor] | None:
-        """What is added to the loss of a client that trains from this state; None: nothing."""
+        """A term of the loss of a client that trains from this state; None: no term."""
         return None
 
     def receive(self, broadcast: bytes) -> MaskState:
@@ -155,7 +155,7 @@ class MaskServer(MethodServer[M]):
         self._delta: bytes | None = None
 
     def weight(self, samples: int) -> int:
-        """What a client of so many training samples counts for."""
+        """The weight of a client of so many training samples."""
         return 1
 
     def broadcast(self) -> bytes:

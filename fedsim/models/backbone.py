@@ -69,7 +69,7 @@ class Backbone(nn.Module):
 
 
 class BackboneFamily(ABC):
-    """What a name in ``model.name`` stands for.
+    """The meaning of a name in ``model.name``.
 
     A name that ends in ``:NAME`` stands for all names with what is before the colon, such as ``timm:resnet18``.
     """

@@ -1,4 +1,4 @@
-"""Where the networks of timm and open_clip begin their blocks and where they end."""
+"""Stem, blocks and suffix of the networks of timm and open_clip."""
 
 from __future__ import annotations
 

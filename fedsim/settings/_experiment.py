@@ -8,7 +8,7 @@ from fedsim.settings._groups import TrainSettings
 
 
 class Experiment(Protocol):
-    """What methods read of a configuration beside their own parameters; :class:`fedsim.Config` is one."""
+    """Values that methods read beside their own parameters; :class:`fedsim.Config` is one."""
 
     @property
     def seed(self) -> int:

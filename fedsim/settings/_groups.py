@@ -72,7 +72,7 @@ class TrainSettings(Settings):
 
 
 class ClusterSettings(Settings):
-    """Where clients are computed: it changes the speed, not the results (but for rounding with other threads)."""
+    """The machines that compute clients: they change the speed, not results (but for rounding with other threads)."""
 
     executor: Literal["ray", "serial"] = Field("ray", description="ray, or serial in this process for debugging")
     workers: int | None = Field(None, ge=1, le=100_000, description="worker actors; as many as fit when not given")

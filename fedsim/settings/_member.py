@@ -11,7 +11,7 @@ from fedsim.settings._settings import MemberError, Settings
 
 
 class Member(Protocol):
-    """What a registry of such a kind holds."""
+    """A member of a registry of such a kind."""
 
     @property
     def name(self) -> str: ...

@@ -58,7 +58,7 @@ class Dimension(Settings):
 
 
 class SearchConfig(Settings):
-    """How keys that are not grids are searched, by Optuna, at each point of the grid."""
+    """The search by Optuna over keys that are not grids, at each point of the grid."""
 
     trials: int = Field(20, ge=1, le=1_000_000, description="runs at each point of the grid")
     batch: int = Field(

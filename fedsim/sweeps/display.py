@@ -1,4 +1,4 @@
-"""What a user sees of a sweep in the terminal: a live panel, or a line for each run that ends."""
+"""Output of a sweep in the terminal: a live panel, or a line for each run that ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sweep runs next: every point of the grid, and at each a search by Optuna. Knows neither Ray nor files."""
+"""The plan of a sweep: every point of the grid, and at each a search by Optuna. Knows neither Ray nor files."""
 
 from __future__ import annotations
 

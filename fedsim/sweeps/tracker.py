@@ -13,7 +13,7 @@ from fedsim.sweeps.plan import Job, Plan
 
 
 class SweepCallback:
-    """Told of a sweep while it goes on; a subclass shows it."""
+    """Callbacks while a sweep goes on; a subclass shows it."""
 
     def begin(self, total: int, output: str) -> None:
         """Before the first run; ``total`` is the number of runs."""
@@ -119,7 +119,7 @@ class Tracker:
                     self._record(job, row, "stopped", None)
 
     def result(self) -> SweepResult:
-        """What has become of the runs."""
+        """The outcome of the runs."""
         counts = list(self._statuses.values())
         return SweepResult(
             self.output, tuple(self._statuses), counts.count("failed"), counts.count("stopped"), self._reused

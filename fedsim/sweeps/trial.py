@@ -62,7 +62,7 @@ def trial_workers(config: Config) -> int:
 
 
 def trial_resources(config: Config) -> tune.PlacementGroupFactory:
-    """What a trial reserves: a bundle for each worker; the driver computes little and takes none."""
+    """Resources of a trial: a bundle for each worker; the driver computes little and takes none."""
     need = {"CPU": config.cluster.cpus_per_worker, "GPU": config.cluster.gpus_per_worker}
     if config.cluster.executor == "serial":
         return tune.PlacementGroupFactory([need])

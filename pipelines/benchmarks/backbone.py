@@ -1,4 +1,4 @@
-"""What pretraining on procedural images is worth: the embedded backbone against the same network with random weights.
+"""Worth of pretraining on procedural images: the embedded backbone against the same network with random weights.
 
     python -m pipelines.benchmarks.backbone --cifar FOLDER
 

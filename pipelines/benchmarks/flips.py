@@ -70,7 +70,7 @@ ROUNDS = {
 
 
 def of_real_rounds(method: str, model: dict[str, Any], rounds: int, samples: int, seed: int) -> Flips:
-    """What client 0 of four sends in the last of some rounds on the embedded digits.
+    """Flips that client 0 of four sends in the last of some rounds on the embedded digits.
 
     Args:
         method: a key of :data:`ROUNDS`.

@@ -1,4 +1,4 @@
-"""What the store of prefix features saves: a first run, a second one, and two at once.
+"""Savings of the store of prefix features: a first run, a second one, and two at once.
 
     python -m pipelines.benchmarks.prefix
 

@@ -1,4 +1,4 @@
-"""What the backbone learns to tell of an image: hand-made descriptors, whitened, so that they need no labels.
+"""Targets of the backbone's pretraining: hand-made descriptors, whitened, so that they need no labels.
 
 Oriented gradients and mean colours of a 4 x 4 grid (Dalal and Triggs 2005; as targets: MaskFeat, Wei et al., CVPR 2022)
 and soft assignments of 6 x 6 patches to k-means centroids, pooled in quadrants (Coates, Lee and Ng, AISTATS 2011).
@@ -60,7 +60,7 @@ class Descriptors(nn.Module):
         return torch.cat([assignments, _gradients(images), F.avg_pool2d(images, _CELL).flatten(1)], 1)
 
     def _assign(self, images: Tensor) -> Tensor:
-        """How much nearer each centroid is than the average one ("triangle" activation), by quadrants."""
+        """Nearness of each centroid against the average one ("triangle" activation), by quadrants."""
         distance = torch.cdist(self._whiten(_patches(images, stride=2)), self.centroids)
         nearer = F.relu(distance.mean(2, keepdim=True) - distance).transpose(1, 2)
         side = round(nearer.shape[2] ** 0.5)

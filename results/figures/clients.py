@@ -64,7 +64,7 @@ def _boxes(axes: Axes, rows: pd.DataFrame, column: str, names: Sequence[str], co
 
 
 def label_counts(counts: np.ndarray, classes: Sequence[str], title: str) -> Figure:
-    """Who has which labels: a picture of clients by labels, above it how many samples each client has.
+    """Draw which labels each client has, and above it how many samples.
 
     Args:
         counts: samples, int64 of shape ``(clients, classes)``; the first 1,000 clients are drawn.

@@ -1,4 +1,4 @@
-"""What all figures share: colours, markers, panels and the file format."""
+"""The style of all figures: colours, markers, panels and the file format."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _COLUMNS, _SHOWN_PANELS, _SHOWN_LABELS = 3, 24, 24
 
 
 class Style(NamedTuple):
-    """How a group of runs is drawn. The method sets colour, line and filling; its variants differ in their markers."""
+    """The look of a group of runs. The method sets colour, line and filling; its variants differ in their markers."""
 
     color: str
     linestyle: str

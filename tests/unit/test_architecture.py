@@ -129,6 +129,14 @@ def test_files_are_short_and_the_root_of_fedsim_is_small():
     assert len(files) <= MOST_ROOT_FILES, files
 
 
+def test_docstrings_open_with_a_noun_or_an_imperative():
+    for path in (path for package in PACKAGES for path in sources(package)):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+                opening = (ast.get_docstring(node) or "-").split()[0]
+                assert opening not in {"What", "Who", "Where", "How", "Which", "Those", "These", "It"}, path
+
+
 @pytest.mark.parametrize(("package", "absent"), [("deltamask", "ray"), ("results", "torch"), ("fedsim", "torch")])
 def test_importing_a_package_does_not_import_what_it_need_not(package, absent):
     code = f"import sys, {package}; sys.exit('{absent}' in sys.modules)"

@@ -1,4 +1,4 @@
-"""Who has which samples: one file a partitioner plus its line here."""
+"""Partitions of samples over clients: one file a partitioner plus its line here."""
 
 from __future__ import annotations
 

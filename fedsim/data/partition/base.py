@@ -1,4 +1,4 @@
-"""A partition of training samples over clients, and what a partitioner is."""
+"""A partition of training samples over clients, and the interface of partitioners."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Partition:
 
 
 class Samples(Protocol):
-    """What a partitioner looks at; a :class:`~fedsim.data.dataset.Split` is one.
+    """Samples as a partitioner sees them; a :class:`~fedsim.data.dataset.Split` is one.
 
     Attributes:
         labels: int64 class indices of shape ``(n,)``.

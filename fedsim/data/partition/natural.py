@@ -1,4 +1,4 @@
-"""By the values of a column of the dataset."""
+"""A natural partition, by the values of a column of the dataset."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class NaturalSettings(PartitionSettings):
 
 
 class Natural(Partitioner):
-    """By the values of ``partition.column``, each wholly at one client; several at one where there are more values."""
+    """Samples by the values of ``partition.column``, each wholly at one client, which may have several."""
 
     name = "natural"
     summary = "by the values of partition.column of a Parquet dataset, such as a writer or a camera"
