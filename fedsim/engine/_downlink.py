@@ -22,7 +22,7 @@ class Downlink:
     def __init__(self, cohort: Callable[[int], np.ndarray]) -> None:
         self._cohort = cohort
         self._current: tuple[PhaseName, Broadcast] | None = None
-        #: Bytes of the shortest message, by round from 1 on, to a client that has the version before.
+        #: Bytes to a client that has the version before, by round from 1 on: of the delta, or of the full message.
         self.steps: list[int] = []
         self._last_received: dict[int, int] = {}  # clients' last rounds of the method
 

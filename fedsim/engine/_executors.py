@@ -17,7 +17,7 @@ class Executor(ABC):
 
     @abstractmethod
     def prepare(self) -> Prepared:
-        """Have all prefix features computed; the sum over all workers."""
+        """Have all prefix features computed; images are summed over all workers, seconds are those of the slowest."""
 
     @abstractmethod
     def train(

@@ -59,7 +59,7 @@ def totals(clients: list[dict[str, Any]], cohort_size: int, dimension: int, flip
         clients: rows of :func:`client_row`.
         cohort_size: number of sampled clients.
         dimension: number of masked parameters d.
-        flips: mask bits that the server flipped, false ones included, by client; empty for methods without masks.
+        flips: mask bits that the server flipped, false ones included, by client; empty where nothing flips.
     """
     uplink, downlink = (sum(row[column] for row in clients) for column in ("payload_bytes", "downlink_bytes"))
     return {

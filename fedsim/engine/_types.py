@@ -16,7 +16,7 @@ PhaseName = Literal["head", "method"]
 
 @dataclass(frozen=True)
 class Broadcast:
-    """The state that a round starts from, as messages: a client gets what is shorter for it.
+    """The state that a round starts from, as messages: a client gets the full one, or all deltas that it lacks.
 
     Attributes:
         full: the message for clients that know nothing.

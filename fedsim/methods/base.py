@@ -63,7 +63,7 @@ class MethodClient(ABC, Generic[P]):
     Args:
         params: the method's parameters, an instance of its ``Params``.
         experiment: what it may know beside them.
-        model: the backbone with its head; it is restored by nobody, so each hook sets what it needs.
+        model: the backbone with its head; other hooks may have changed it, so each sets what it needs.
     """
 
     def __init__(self, params: P, experiment: Experiment, model: TaskModel) -> None:
@@ -114,7 +114,7 @@ class MethodServer(ABC, Generic[P]):
     Args:
         params: the method's parameters, an instance of its ``Params``.
         experiment: what it may know beside them.
-        model: the unchanged backbone with its head. The server of a head changes ``head.name``; others leave it.
+        model: the unchanged backbone with its head. The server of a head changes the model's head; others leave it.
     """
 
     def __init__(self, params: P, experiment: Experiment, model: TaskModel) -> None:

@@ -40,7 +40,7 @@ class ModelSettings(Settings):
 class HeadSettings(Settings):
     """The classifier head."""
 
-    name: str = Field("linear-probe", description="how the classifier head is fitted in round 0, then frozen")
+    name: str = Field("linear-probe", description="how the classifier head is fitted in round 0")
 
 
 class MethodSettings(Settings):
