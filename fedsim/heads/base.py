@@ -9,7 +9,7 @@ from fedsim.settings import HeadSettings, Settings
 
 
 class Head(Phase):
-    """A way to get the classifier head in round 0; subclasses set the attributes and are registered in :mod:`fedsim.heads`."""
+    """A way to get the classifier head in round 0; registered in :mod:`fedsim.heads`."""
 
     Params: ClassVar[type[Settings]] = HeadSettings
     #: Whether the method trains the head together with the blocks.
