@@ -65,12 +65,12 @@ ROUNDS = _table(
     downlink_bpp=(_REAL, "8 x downlink_bytes / participants / d"),
     flips=(
         _INT,
-        "mask bits that the server flipped, over all clients, false ones included; null where no flips are sent",
+        "mask bits that the server flipped, over all clients, false ones included; null where none are sent",
     ),
     false_flips=(_INT, "flips that no client sent: false positives of the codec; null where no flips are sent"),
     bound_share=(
         _REAL,
-        "share of theta at its clipping bounds; near 1 learning has stopped; null without probabilities",
+        "share of theta at its clipping bounds; near 1 learning has stopped; null without them",
     ),
     prefix_images=(_INT, "images that passed through the frozen prefix before the round; 0 when all were stored"),
     corrupt_images=(_INT, "undecodable images, replaced by grey; known before the first round of a process"),
