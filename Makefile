@@ -4,10 +4,10 @@ BIN := .venv/bin
 # More arguments for the demo, e.g. `make demo ARGS="rounds=5 seed=1"`.
 ARGS ?=
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test test-floors test-wheel lint clean
 
 help:  ## Show the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 8
 
 demo: .venv/installed  ## Run DeltaMask on the embedded digits through Ray and show the result (about 2 minutes)
 	$(BIN)/fedsim run pipelines/demo.yaml $(ARGS)
@@ -16,13 +16,26 @@ test: lint  ## Lint, type-check and run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/unit
 	$(BIN)/python -m pytest tests/ray tests/e2e
 
+test-floors:  ## Run the unit tests with the lowest versions that setup.cfg allows, in an environment of their own
+	rm -rf .venv-floors && $(PYTHON) -m venv .venv-floors
+	$(PYTHON) tests/floors.py > .venv-floors/floors.txt
+	.venv-floors/bin/python -m pip install --quiet --constraint .venv-floors/floors.txt --editable ".[test]"
+	OMP_NUM_THREADS=1 .venv-floors/bin/python -m pytest -n 2 tests/unit
+
+test-wheel: .venv/installed  ## Install the wheel with the simulator in an empty environment, and run it there
+	rm -rf .venv-wheel && $(PYTHON) -m venv .venv-wheel
+	$(BIN)/python -m build --quiet --wheel --outdir .venv-wheel/dist .
+	.venv-wheel/bin/python -m pip install --quiet --constraint constraints.txt \
+		"deltamask[sim] @ file://$$(ls $(CURDIR)/.venv-wheel/dist/*.whl)"
+	cd .venv-wheel && bin/fedsim run rounds=2 partition.clients=4 output=runs && bin/fedsim report runs
+
 lint: .venv/installed  ## Lint and type-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:  ## Remove the environment and caches; results stay
-	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-floors .venv-wheel build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt

@@ -43,7 +43,7 @@ class Simulation:
             "status": "running",
             "weights": self._federation.weights,
             "masked_parameters": self._federation.dimension,
-            "version": version("fedsim"),
+            "version": version("deltamask"),
             "git_commit": git_commit(),
             "command": command,
             "machine": describe_machine(),
