@@ -163,7 +163,7 @@ def test_a_missing_file_is_named():
 
 
 def test_the_example_of_the_documentation_is_valid():
-    text = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text()
+    text = (Path(__file__).parents[4] / "docs" / "sweeps.md").read_text()
     [example] = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     sweep = load_sweep(yaml.safe_load(example))
     assert Plan(sweep).total == 3 * 2 * 3 * 20

@@ -3,7 +3,7 @@
 They are equal to the last bit on a machine like the one that wrote the file; elsewhere matrix products sum in another
 order, and they are only close.
 
-``python -m tests.unit.test_golden`` writes the file anew, for a change that is meant to change numbers.
+``python -m tests.unit.fedsim.engine.test_golden`` writes the file anew, for a change that is meant to change numbers.
 """
 
 import json

@@ -14,7 +14,7 @@ import results
 from pipelines.report import build
 from results import formats, report, tables
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ATTACK = '<script>document.title = \'taken\'</script><img src="https://example.org/x.png" onerror="alert(1)">'
 
