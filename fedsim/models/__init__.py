@@ -37,4 +37,4 @@ def build_model(
     with torch.random.fork_rng(devices=[]):  # initialisers draw from the global generator, which is left as it was
         torch.manual_seed(_WEIGHT_SEED)
         backbone = BACKBONES.get(params.name).build(params)
-    return TaskModel(backbone, classes, device, mask_biases=params.mask_biases, train_head=train_head)
+        return TaskModel(backbone, classes, device, mask_biases=params.mask_biases, train_head=train_head)
