@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 import hypothesis
 import pytest
 import ray
 
-from fedsim.config import Config, load_config
+from fedsim import testing
+from fedsim.config import Config
 
 # Shared machines are slow at times, and a first call compiles: no deadlines.
 hypothesis.settings.register_profile("fedsim", deadline=None)
 hypothesis.settings.load_profile("fedsim")
-
-_SMALL = {
-    "rounds": 2,
-    "partition": {"clients": 4},
-    "model": {"masked_blocks": 1},
-    "head": {"epochs": 2},
-    "cluster": {"executor": "serial"},
-}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,14 +27,9 @@ def cache(tmp_path_factory) -> Iterator[None]:
 
 @pytest.fixture
 def small_config(tmp_path) -> Callable[..., Config]:
-    """An experiment of a few seconds, with overrides; another head has other keys, so it starts from its defaults."""
-
-    def make(*overrides: str) -> Config:
-        other_head = any(override.startswith("head.name=") for override in overrides)
-        small = {key: group for key, group in _SMALL.items() if key != "head" or not other_head}
-        return load_config(small, [f"output={tmp_path}", *overrides])
-
-    return make
+    """An experiment of a few seconds, with overrides, that shares its prefix features with all tests."""
+    store = os.path.join(os.environ["FEDSIM_CACHE"], "features")
+    return lambda *overrides: testing.small_config(tmp_path, f"cluster.feature_store={store}", *overrides)
 
 
 @pytest.fixture(scope="session")

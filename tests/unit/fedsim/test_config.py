@@ -17,11 +17,11 @@ def test_defaults_are_valid_and_name_a_run():
 
 def test_yaml_then_overrides(tmp_path):
     path = tmp_path / "experiment.yaml"
-    path.write_text("rounds: 7\ndata: {clients: 5}\nmethod: {kappa: 0.5}\n")
+    path.write_text("rounds: 7\npartition: {clients: 5}\nmethod: {kappa: 0.5}\n")
     config = load_config(
         path, ["partition.alpha=0.1", "partition.name=dirichlet", "train.lr=1e-3", "method.codec=xor8"]
     )
-    assert (config.rounds, config.data.clients, config.data.alpha) == (7, 5, 0.1)
+    assert (config.rounds, config.partition.clients, config.partition.alpha) == (7, 5, 0.1)
     assert config.train.lr == 0.001
     assert config.method.model_dump() | {"kappa": 0.5, "codec": "xor8"} == config.method.model_dump()
 
@@ -34,7 +34,7 @@ def test_json_round_trip():
 def test_run_id_depends_on_what_can_change_results_alone():
     run_id = load_config().run_id
     assert load_config(None, ["output=elsewhere", "cluster.executor=serial", "cluster.workers=3"]).run_id == run_id
-    for override in ("seed=1", "method.kappa=0.7", "partition.alpha=1", "train.lr=0.2"):
+    for override in ("seed=1", "method.kappa=0.7", "partition.clients=3", "train.lr=0.2"):
         assert load_config(None, [override]).run_id != run_id
 
 
@@ -42,21 +42,22 @@ def test_run_id_depends_on_what_can_change_results_alone():
     ("override", "message"),
     [
         ("method.kapa=1", "method.kapa: unknown key; did you mean 'kappa'?"),
-        ("data.nam=digits", "data.nam: unknown key; did you mean 'name'? (allowed: data.name, data.path"),
+        ("data.nam=digits", "data.nam: unknown key; did you mean 'name'? (allowed: data.name, data.train_samples"),
         ("sed=1", "sed: unknown key; did you mean 'seed'?"),
         ("method.kappa=2", "method.kappa: found 2, allowed: less than or equal to 1"),
         ("rounds=0", "rounds: found 0, allowed: greater than or equal to 1"),
         ("rounds=many", "rounds: found 'many', allowed: integer"),
         ("rounds.x=3", "rounds: found {'x': 3}, allowed: integer"),
         ("train=3", "train: found 3, allowed: a group of keys"),
-        ("partition.alpha=.nan", "partition.alpha: found nan, allowed: a finite number"),
+        ("head.lr=.nan", "head.lr: found nan, allowed: a finite number"),
         ("data.name=digit", "data.name: found 'digit', allowed: digits, cifar10"),
         ("method.name=deltamsk", "method.name: found 'deltamsk', allowed: deltamask, deltamask-plus"),
         ("method.codec=fuse9", "method.codec: found 'fuse9', allowed: fuse8+png"),
         ("train.optimizer=lion", "train.optimizer: found 'lion', allowed: 'adam', 'sgd' or 'normalized-sgd'"),
         ("rounds=yes", "rounds: found True, allowed: another type than a truth value"),
         ("method.name=3", "method.name: found 3, allowed: text"),
-        ("method.name=nowhere:Method", "method.name: found 'nowhere:Method', allowed: package.module:Class"),
+        ("method.name=nowhere:Method", "method.name: found 'nowhere:Method', allowed: deltamask, deltamask-plus"),
+        ("method.name=nowhere:Method", "or package.module:Class that can be imported (No module named 'nowhere')"),
         ("method.name=fedsim.config:Config", "allowed: a subclass of fedsim.methods.base.Method"),
         ("method.theta_init=0.999", "method.theta_init: found 0.999, allowed: 0.01 to 0.99, by clip"),
         ("cluster.gpus_per_worker=1.5", "cluster.gpus_per_worker: found 1.5, allowed: at most 1, or a whole number"),
@@ -123,7 +124,7 @@ def test_files_that_are_no_configuration(tmp_path, content):
 
 @given(st.floats(1e-6, 1), st.integers(1, 1000))
 def test_cohorts_are_never_empty(participation, clients):
-    config = Config(participation=participation, data={"clients": clients})
+    config = Config(participation=participation, partition={"clients": clients})
     assert 1 <= config.cohort_size <= clients
 
 

@@ -40,7 +40,7 @@ def test_several_keys_of_the_configuration_may_set_groups_apart():
     rows = []
     for lr, head in ((0.1, "fit"), (0.1, "random"), (0.2, "fit")):
         row = run("deltamask", 0, 0.5, lr=lr)
-        rows.append(row | {"config": json.dumps(json.loads(row["config"]) | {"model": {"head": head}})})
+        rows.append(row | {"config": json.dumps(json.loads(row["config"]) | {"head": {"name": head}})})
     table = tables.groups(pd.DataFrame(rows))
     assert table.attrs["keys"] == ["method", "train.lr", "head.name"]
     assert len(table) == 3

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 import deltamask as dm
 from fedsim import ConfigError
-from fedsim.config import ModelConfig, load_config
-from fedsim.data.torchvision_import import import_torchvision
-from fedsim.models import BACKBONES, build_model
-from fedsim.models.tiny_vit import TinyViT
+from fedsim.config import load_config
+from fedsim.models import BACKBONES, PretrainedSettings, build_model
+from tests.unit.fedsim.models.libraries import library_forward
 
 #: Masked parameters of five blocks, and all parameters of the vision tower.
 PAPER = {
@@ -34,39 +33,12 @@ OTHERS = [
 ]
 
 
-def library_forward(name):
-    """The library's own network with random weights, and these."""
-    import_torchvision()
-    import open_clip
-    import timm
-
-    clip = {"clip-vit-b-32": "ViT-B-32-quickgelu", "clip-vit-l-14": "ViT-L-14-quickgelu"}
-    architectures = {
-        "dinov2-small": "vit_small_patch14_dinov2",
-        "dinov2-base": "vit_base_patch14_dinov2",
-        "convmixer-768-32": "convmixer_768_32",
-    }
-    sizes = {"img_size": 224} if name.startswith("dinov2") else {}
-    if name in clip or name.startswith("open_clip:"):
-        architecture = clip.get(name) or name.partition(":")[2].partition("/")[0]
-        network = open_clip.model.CLIP(**open_clip.get_model_config(architecture)).visual
-    else:
-        architecture = architectures.get(name) or name.partition(":")[2].partition(".")[0]
-        network = timm.create_model(architecture, num_classes=0, **sizes)
-    state = network.state_dict()
-    generator = torch.Generator().manual_seed(1)
-    for value in state.values():  # so that no norm, scale or position is what it starts as
-        if value.dtype == torch.float32:
-            value.add_(0.02 * torch.randn(value.shape, generator=generator)).abs_() if value.ndim == 1 else None
-    return network.eval(), state
-
-
 def check_split(name, tmp_path, masked_blocks=5):
     """Prefix, blocks and suffix, with weights from a file, give what the library's own forward gives."""
     network, state = library_forward(name)
     path = str(tmp_path / "weights.safetensors")
     save_file({key: value.contiguous() for key, value in state.items()}, path)
-    model = build_model(ModelConfig(name=name, checkpoint=path, masked_blocks=masked_blocks), classes=10)
+    model = build_model(PretrainedSettings(name=name, checkpoint=path, masked_blocks=masked_blocks), classes=10)
     images = torch.randn(1, 3, model.backbone.input_size, model.backbone.input_size)
     with torch.no_grad():
         expected = network(images)
@@ -110,7 +82,7 @@ def test_other_names_of_timm_and_open_clip(name, tmp_path):
 
 
 def test_biases_are_masked_when_asked_for():
-    plain, biased = (build_model(ModelConfig(mask_biases=flag), 10) for flag in (False, True))
+    plain, biased = (build_model(PretrainedSettings(mask_biases=flag), 10) for flag in (False, True))
     per_block = 3 * 128 + 128 + 4 * 128 + 128 + 4 * 128  # attention in and out, the two of the MLP, two norms
     assert biased.dimension == plain.dimension + 5 * per_block
 
@@ -126,14 +98,13 @@ def test_biases_are_masked_when_asked_for():
 )
 def test_names_that_cannot_be_used_say_why(name, message):
     with pytest.raises(ConfigError, match=message):
-        build_model(ModelConfig(name=name, random_weights=True), 10)
+        build_model(PretrainedSettings(name=name, random_weights=True), 10)
 
 
 @pytest.mark.parametrize("name", ["dinov2-small", "clip-vit-b-32"])
 def test_without_weights_it_refuses_to_run(name):
     code = (
-        "from fedsim.config import ModelConfig; from fedsim.models import build_model\n"
-        f"build_model(ModelConfig(name={name!r}), 10)"
+        f"from fedsim.models import PretrainedSettings, build_model\nbuild_model(PretrainedSettings(name={name!r}), 10)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=offline())
     assert f"ConfigError: model.name: the weights of '{name}' could not be downloaded" in done.stderr
@@ -151,14 +122,14 @@ def test_weights_are_either_random_or_from_a_file():
 
 @pytest.fixture
 def tiny():
-    return build_model(ModelConfig(), classes=10)
+    return build_model(PretrainedSettings(), classes=10)
 
 
 def test_the_split_composes_to_one_network_whatever_its_place():
     images = torch.randn(3, 3, 32, 32)
     outputs = []
     for masked_blocks in (1, 5):
-        backbone = BACKBONES.get("tiny-vit").build(ModelConfig(masked_blocks=masked_blocks)).eval()
+        backbone = BACKBONES.get("tiny-vit").build(PretrainedSettings(masked_blocks=masked_blocks)).eval()
         assert len(backbone.blocks) == masked_blocks
         outputs.append(backbone(images))
     torch.testing.assert_close(outputs[0], outputs[1], rtol=0, atol=1e-5)
@@ -171,7 +142,7 @@ def test_tiny_vit_has_about_a_million_masked_parameters(tiny):
 
 
 def test_tiny_vit_comes_with_weights_and_can_do_without(tiny):
-    random = build_model(ModelConfig(random_weights=True), classes=10)
+    random = build_model(PretrainedSettings(random_weights=True), classes=10)
     assert (tiny.backbone.weights, random.backbone.weights) == ("embedded", "random")
     assert not torch.equal(tiny.backbone.prefix[0].positions, random.backbone.prefix[0].positions)
 
@@ -180,9 +151,9 @@ def test_building_is_repeatable_and_leaves_the_global_generator_alone():
     torch.manual_seed(3)
     expected = torch.rand(3)
     torch.manual_seed(3)
-    first = build_model(ModelConfig(random_weights=True), classes=10)
+    first = build_model(PretrainedSettings(random_weights=True), classes=10)
     assert torch.equal(torch.rand(3), expected)
-    second = build_model(ModelConfig(random_weights=True), classes=10)
+    second = build_model(PretrainedSettings(random_weights=True), classes=10)
     for a, b in zip(first.backbone.parameters(), second.backbone.parameters(), strict=True):
         assert torch.equal(a, b)
 
@@ -195,69 +166,13 @@ def test_all_parameters_are_frozen_and_the_head_starts_at_zero(tiny):
     }
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "torch", "wrapped", "half"])
-def test_checkpoints_of_both_formats_load_whatever_the_split(tmp_path, kind):
-    network = TinyViT()
-    torch.nn.init.constant_(network.stem.positions, 0.25)
-    path = str(tmp_path / "weights")
-    state = network.state_dict()
-    if kind == "safetensors":
-        save_file(state, path)
-    elif kind == "half":
-        save_file({name: value.half() for name, value in state.items()}, path)
-    else:
-        renamed = {f"module.{name}": value for name, value in state.items()}
-        torch.save({"state_dict": renamed, "epoch": 3} if kind == "wrapped" else state, path)
-    model = build_model(ModelConfig(checkpoint=path, masked_blocks=2), classes=10)
-    positions = model.backbone.prefix[0].positions
-    assert positions.dtype == torch.float32
-    assert (positions == 0.25).all()
-
-
-def test_a_whole_clip_checkpoint_and_a_classifier_are_accepted(tmp_path):
-    _, state = library_forward("open_clip:ViT-B-16")
-    path = str(tmp_path / "clip.safetensors")
-    save_file({**{f"visual.{k}": v.contiguous() for k, v in state.items()}, "logit_scale": torch.ones(1)}, path)
-    assert build_model(ModelConfig(name="open_clip:ViT-B-16", checkpoint=path), 10).backbone.weights == "checkpoint"
-    _, state = library_forward("timm:vit_tiny_patch16_224")
-    save_file({**state, "head.weight": torch.ones(1000, 192), "head.bias": torch.ones(1000)}, path)
-    build_model(ModelConfig(name="timm:vit_tiny_patch16_224", checkpoint=path), 10)
-
-
-def test_position_embeddings_of_another_input_size_are_interpolated(tmp_path):
-    import_torchvision()
-    import timm
-
-    large = timm.create_model("vit_small_patch14_dinov2", num_classes=0)  # 518 pixels, as its weights are published
-    path = str(tmp_path / "dinov2.safetensors")
-    save_file(large.state_dict(), path)
-    model = build_model(ModelConfig(name="dinov2-small", checkpoint=path), 10)
-    assert model.backbone.input_size == 224
-    assert model.backbone.prefix[0].shell.pos_embed.shape == (1, 16 * 16 + 1, 384)
-    assert load_file(path)["pos_embed"].shape[1] == 37 * 37 + 1
-
-
-def test_checkpoints_that_do_not_fit_say_why(tmp_path):
-    path = str(tmp_path / "weights.safetensors")
-    state = TinyViT().state_dict()
-    state["pool.norm.weight"] = torch.zeros(3)
-    state["extra"] = torch.zeros(1)
-    del state["pool.norm.bias"]
-    save_file(state, path)
-    with pytest.raises(ConfigError) as raised:
-        build_model(ModelConfig(checkpoint=path), classes=10)
-    for part in ("missing pool.norm.bias", "unexpected extra", "pool.norm.weight of shape (3,) instead of (128,)"):
-        assert part in str(raised.value)
-    (tmp_path / "weights.safetensors").write_bytes(b"neither")
-    with pytest.raises(ConfigError, match=r"expected a safetensors file or a torch file of tensors alone"):
-        build_model(ModelConfig(checkpoint=path), classes=10)
-    torch.save({"weights": print}, path)
-    with pytest.raises(ConfigError, match=r"expected a safetensors file or a torch file of tensors alone"):
-        build_model(ModelConfig(checkpoint=path), classes=10)
-    with pytest.raises(ConfigError, match=r"model.checkpoint: expected a file at 'none'"):
-        build_model(ModelConfig(checkpoint="none"), classes=10)
-
-
 def test_more_masked_blocks_than_blocks_is_an_error():
     with pytest.raises(ConfigError, match=r"model.masked_blocks: found 9, allowed: at most 8"):
-        build_model(ModelConfig(masked_blocks=9), classes=10)
+        build_model(PretrainedSettings(masked_blocks=9), classes=10)
+
+
+def test_a_head_that_is_trained_with_the_blocks_starts_the_same_in_every_model():
+    first, second = (build_model(PretrainedSettings(), classes=10, train_head=True) for _ in range(2))
+    assert torch.equal(first.head.weight, second.head.weight)
+    assert torch.equal(first.head.bias, second.head.bias)
+    assert first.head.weight.any()

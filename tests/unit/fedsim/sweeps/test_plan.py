@@ -104,7 +104,7 @@ def test_failed_runs_do_not_end_a_search():
 def test_overrides_are_of_the_sweep_or_of_its_base():
     sweep = load_sweep({"base": {"rounds": 3}}, ["search.trials=7", "rounds=9", "partition.alpha=0.1", "concurrent=3"])
     assert (sweep.search.trials, sweep.concurrent) == (7, 3)
-    assert sweep.base == {"rounds": 9, "data": {"alpha": 0.1}}
+    assert sweep.base == {"rounds": 9, "partition": {"alpha": 0.1}}
 
 
 def test_a_smoke_sweep_keeps_what_it_is_about():
@@ -114,13 +114,18 @@ def test_a_smoke_sweep_keeps_what_it_is_about():
         "method.name": {"grid": ["deltamask", "fedavg"]},
         "seed": {"grid": [0, 1, 2]},
     }
-    base = {"rounds": 100, "data": {"partition": "dirichlet", "path": "/data"}, "model": {"name": "clip-vit-b-32"}}
+    base = {
+        "rounds": 100,
+        "data": {"path": "/data"},
+        "partition": {"name": "dirichlet"},
+        "model": {"name": "clip-vit-b-32"},
+    }
     jobs = run_all(Plan(load_sweep({"base": base, "space": space}, smoke=True)))
     assert len(jobs) == 4
     assert {(job.config.rounds, job.config.data.name, job.config.model.name) for job in jobs} == {
         (1, "digits", "tiny-vit")
     }
-    assert {job.config.data.partition for job in jobs} == {"dirichlet"}
+    assert {job.config.partition.name for job in jobs} == {"dirichlet"}
 
 
 @pytest.mark.parametrize(
@@ -141,8 +146,8 @@ def test_a_smoke_sweep_keeps_what_it_is_about():
         ({"search": {"objectives": {"accuracy": "max"}}}, "found 'accuracy', allowed: one of run_id"),
         ({"early_stopping": {"column": "bits"}}, "found 'bits', allowed: one of run_id"),
         (
-            {"space": {"data.alfa": {"grid": [1]}}},
-            "at data.alfa=1: data.alfa: unknown key; did you mean 'alpha'",
+            {"base": {"partition": {"name": "dirichlet"}}, "space": {"partition.alfa": {"grid": [1]}}},
+            "at partition.alfa=1: partition.alfa: unknown key; did you mean 'alpha'",
         ),
         ({"base": {"seed": -1}}, "space, at its base: seed: found -1"),
         (

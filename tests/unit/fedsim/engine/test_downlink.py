@@ -1,0 +1,35 @@
+"""What the server keeps of its clients: which version each has, and what those that keep something had kept."""
+
+import pytest
+
+import fedsim
+from fedsim.testing import run_rounds
+
+SPARSE = ["method.name=fedavg", "method.compressor.name=top-k", "method.error_feedback=true"]
+
+
+def test_who_missed_rounds_gets_all_updates_since_or_the_whole_state(small_config):
+    config = small_config("method.name=deltamask-plus", "rounds=6", "partition.clients=6", "participation=0.5")
+    executor, federation, outcomes = run_rounds(config)
+    steps, last = federation.downlink.steps, {}
+    assert steps[0] == len(executor.broadcasts[1].full)
+    assert steps[1:6] == [len(executor.broadcasts[index].delta) for index in range(2, 7)]
+    for index, outcome in enumerate(outcomes[1:], start=1):
+        for row in outcome.clients:
+            missed = sum(steps[last.get(row["client"], 0) : index])
+            assert row["downlink_bytes"] == min(missed, len(executor.broadcasts[index].full))
+            last[row["client"]] = index
+    assert len({row["downlink_bytes"] for outcome in outcomes[3:] for row in outcome.clients}) > 3
+
+
+def test_what_clients_keep_survives_a_resume(small_config):
+    config = small_config(*SPARSE, "partition.clients=2")
+
+    def stop(row):
+        if row["round"] == 1:
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        fedsim.run(config, progress=fedsim.Progress(on_round=stop))
+    resumed = fedsim.run(config).load().rounds
+    assert resumed["state_digest"].tolist() == [outcome.round["state_digest"] for outcome in run_rounds(config)[2]]

@@ -1,0 +1,23 @@
+"""Every head keeps to the contract."""
+
+import pytest
+
+from fedsim.heads import HEADS
+from fedsim.testing import HeadContract, run_rounds
+
+#: Accuracy on digits by heads that see them; the others start from a guess, and their clients send empty frames.
+ACCURACY = {"linear-probe": 0.8, "fit": 0.9}
+KEYS = {"linear-probe": ["head.epochs=20"]}
+
+
+class TestHeads(HeadContract):
+    @pytest.fixture(params=[head.name for head in HEADS], scope="class")
+    def overrides(self, request):
+        return [f"head.name={request.param}", *KEYS.get(request.param, [])]
+
+
+@pytest.mark.parametrize("head", [head.name for head in HEADS])
+def test_heads_that_see_the_data_are_good_and_the_others_cost_nothing(small_config, head):
+    first = run_rounds(small_config(f"head.name={head}", *KEYS.get(head, []), "rounds=1"))[2][0].round
+    assert first["accuracy"] >= ACCURACY.get(head, 0)
+    assert (first["uplink_bytes"] > 4 * 1000) == (head in ACCURACY)
