@@ -1,4 +1,4 @@
-"""What authors of plug-ins inherit in their tests: for each kind of member a suite of all that it has to keep to.
+"""Contract suites that authors of plug-ins inherit in their tests: for each kind of member what it has to keep to.
 
 A suite is a class with an attribute that names the member::
 

@@ -17,7 +17,7 @@ from fedsim.testing._members import check_named, name_of, params_of
 
 
 class BackboneContract:
-    """What every backbone keeps to.
+    """The contract of every backbone.
 
     Prefix, blocks and suffix compose to its forward pass wherever it is split; building it is repeatable and leaves the
     global generator alone; all is frozen; features have one shape; more masked blocks than blocks are refused::

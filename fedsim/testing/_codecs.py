@@ -28,7 +28,7 @@ _index_sets = st.integers(1, 5000).flatmap(
 
 
 class CodecContract:
-    """What every codec keeps to.
+    """The contract of every codec.
 
     Decoding gives every index that was encoded, in order, and others as rarely as promised; encoding is a function of
     the set; other input is refused; damaged bytes raise the typed error or give some set, whatever they claim::

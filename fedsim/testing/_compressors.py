@@ -21,7 +21,7 @@ _vectors = hnp.arrays(np.float32, st.integers(1, 300), elements=st.floats(-1e6, 
 
 
 class CompressorContract:
-    """What every compressor keeps to.
+    """The contract of every compressor.
 
     Every vector has a finite estimate of its shape that keeps its direction; a message is a function of vector and key;
     an unbiased estimate has the vector as its mean; other input is refused; damaged messages raise the typed error::

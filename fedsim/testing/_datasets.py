@@ -17,7 +17,7 @@ _READ = 64  # images of a split that are decoded
 
 
 class DatasetContract:
-    """What every dataset keeps to.
+    """The contract of every dataset.
 
     Both splits have samples with labels in range and images that can be read; they are the same whenever the dataset is
     made, and their fingerprints say what is in them; ``data.train_samples`` cuts them to fewer::

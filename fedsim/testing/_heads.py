@@ -25,7 +25,7 @@ from fedsim.testing._members import check_named, name_of, overrides_of
 
 
 class HeadContract(SmallExperiments):
-    """What every head keeps to, in round 0 of four clients on the embedded digits and two rounds of a method after it.
+    """The contract of every head, in round 0 of four clients on the digits and two rounds of a method after it.
 
     It is fitted in round 0 from the bytes that clients send, the same for the same seed, frozen afterwards, survives a
     restart, and damaged messages raise the typed error::
@@ -48,7 +48,7 @@ class HeadContract(SmallExperiments):
 
     @pytest.fixture
     def overrides(self) -> list[str]:
-        """What selects the head, as ``"key=value"``."""
+        """Overrides that select the head, as ``"key=value"``."""
         return [*overrides_of("head", name_of(self.head, HEADS, "head"), self.settings), *self.others]
 
     @pytest.fixture

@@ -1,4 +1,4 @@
-"""How a suite is told what it tests: by name, as ``package.module:Class``, or as the class."""
+"""The member that a suite tests: by name, as ``package.module:Class``, or as the class."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fedsim.settings import Settings
 
 
 def name_of(member: str | type | None, registry: Registry[Any], attribute: str) -> str:
-    """What a configuration calls a member.
+    """The name of a member in a configuration.
 
     Args:
         member: a name, ``package.module:Class`` or a class.

@@ -25,7 +25,7 @@ from fedsim.testing._members import check_named, name_of, overrides_of
 
 
 class MethodContract(SmallExperiments):
-    """What every method keeps to, in two rounds of three clients on the embedded digits.
+    """The contract of every method, in two rounds of three clients on the embedded digits.
 
     What is recorded is what was sent; the same seed gives the same result whatever the order of the clients, and
     another seed another one; it learns; a restored state has the same future; clients with one sample and skewed
@@ -49,7 +49,7 @@ class MethodContract(SmallExperiments):
 
     @pytest.fixture
     def overrides(self) -> list[str]:
-        """What selects the method, as ``"key=value"``."""
+        """Overrides that select the method, as ``"key=value"``."""
         return [*overrides_of("method", name_of(self.method, METHODS, "method"), self.settings), *self.others]
 
     @pytest.fixture

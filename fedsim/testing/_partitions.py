@@ -19,7 +19,7 @@ from fedsim.testing._members import check_named, name_of, params_of
 
 @dataclass(frozen=True)
 class LabelledSamples:
-    """What a partitioner looks at: labels, and the values of any column, one for each sample."""
+    """Samples for a partitioner: labels, and the values of any column, one for each sample."""
 
     labels: np.ndarray
     values: np.ndarray
@@ -30,7 +30,7 @@ class LabelledSamples:
 
 
 class PartitionContract:
-    """What every partitioner keeps to.
+    """The contract of every partitioner.
 
     Every sample is at one client, no client is empty, the split follows from the seed and the samples alone, more
     clients than samples are refused, and a hundred thousand clients are no trouble::
