@@ -78,7 +78,7 @@ def problems(frame: pd.DataFrame, keys: Sequence[str]) -> tuple[pd.Series[str], 
     """The panel and the label of each row: what the problem is, and the group of runs there."""
     panel_keys = [name for name in PROBLEM if name in keys]
     titles = pd.Series(
-        [", ".join(map(formats.setting, panel_keys, row)) for row in frame[panel_keys].itertuples(index=False)],
+        [", ".join(map(formats.setting, panel_keys, row)) for row in frame[panel_keys].astype(object).to_numpy()],
         frame.index,
         dtype=str,
     )
