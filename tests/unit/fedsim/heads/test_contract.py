@@ -10,10 +10,11 @@ ACCURACY = {"linear-probe": 0.8, "fit": 0.9}
 KEYS = {"linear-probe": ["head.epochs=20"]}
 
 
+@pytest.mark.parametrize("head_name", [head.name for head in HEADS], scope="class")
 class TestHeads(HeadContract):
-    @pytest.fixture(params=[head.name for head in HEADS], scope="class")
-    def overrides(self, request):
-        return [f"head.name={request.param}", *KEYS.get(request.param, [])]
+    @pytest.fixture
+    def overrides(self, head_name):
+        return [f"head.name={head_name}", *KEYS.get(head_name, [])]
 
 
 @pytest.mark.parametrize("head", [head.name for head in HEADS])

@@ -13,7 +13,8 @@ VARIANTS = {
 }
 
 
+@pytest.mark.parametrize("variant", [*(method.name for method in METHODS), *VARIANTS], scope="class")
 class TestMethods(MethodContract):
-    @pytest.fixture(params=[*(method.name for method in METHODS), *VARIANTS], scope="class")
-    def overrides(self, request):
-        return VARIANTS.get(request.param) or [f"method.name={request.param}"]
+    @pytest.fixture
+    def overrides(self, variant):
+        return VARIANTS.get(variant) or [f"method.name={variant}"]

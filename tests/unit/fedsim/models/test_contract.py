@@ -4,16 +4,17 @@ import pytest
 
 from fedsim.models import BACKBONES
 from fedsim.testing import BackboneContract
-from fedsim.testing._members import params_of
 
 #: Names that stand for many, and one of them.
 EXAMPLES = {"open_clip:NAME": "open_clip:ViT-B-32", "timm:NAME": "timm:vit_tiny_patch16_224"}
 
 
+@pytest.mark.parametrize("name", [EXAMPLES.get(family.name, family.name) for family in BACKBONES], scope="class")
 class TestBackbones(BackboneContract):
-    @pytest.fixture(params=[EXAMPLES.get(family.name, family.name) for family in BACKBONES], scope="class")
-    def params(self, request):
-        return params_of(request.param, BACKBONES, {"masked_blocks": 1, "random_weights": True})
+    @pytest.fixture
+    def params(self, name):
+        params = BACKBONES.get(name).Params
+        return params(name=name, masked_blocks=1, random_weights=True)
 
 
 class TestEmbeddedWeights(BackboneContract):
