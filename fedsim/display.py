@@ -139,7 +139,8 @@ def list_keys(config: type[Settings], registries: Mapping[str, Registry[Any]]) -
 
 def _list_members(table: Table, group: str, registry: Registry[Any], common: set[str]) -> None:
     if "." in group:  # a group or a key inside another one, whose own keys are listed here
-        table.add_row(registry.field, "", "one of:")
+        # A key that chooses a member has its own line already; the name in a group of keys does not.
+        table.add_row(f"{group}:" if registry.field == group else registry.field, "", "one of")
         common = {"name"}
     seen: set[str] = set()
     for member in registry:
