@@ -60,6 +60,11 @@ def test_the_members_of_the_contributing_guide_run_through_ray_and_pass_their_co
     clients = loaded.clients.query("run_id == @masked.run_id and round > 0")
     assert (clients["payload_bytes"] == HEADER_BYTES + 4 * clients["sent_size"]).all()
     assert masked.weights == "random"
+    resume = [Path(sys.executable).with_name("fedsim"), "resume", f"runs/{dense.run_id}"]
+    refused = subprocess.run(resume, cwd=tmp_path, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "head.name: found 'my_heads:ClassMeans' in a stored configuration" in refused.stderr
+    subprocess.run([*resume, "--trust"], cwd=tmp_path, check=True)
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_my_members.py"]
     subprocess.run(command, check=True, cwd=tmp_path, env=environment)
