@@ -24,9 +24,11 @@ class BitFit(DenseMethod):
 
     @classmethod
     def flatten(cls, params: BitFitSettings, experiment: Experiment, model: TaskModel) -> FlatFunction:
-        below = dm.select_parameters(model.network, ["0"], biases=True)
+        below = dm.select_parameters(model.network, ["0"], biases=True) if len(model.backbone.blocks) else []
         parameters = dict(model.network.named_parameters())
         biases = [name for name in below if name.endswith("bias") and parameters[name].ndim == 1]
+        if model.train_head:  # as in the paper, where the head is trained too
+            biases += dm.select_parameters(model.network, ["2"], biases=True)
         if not biases:
             raise ConfigError("method.name: found 'bitfit', allowed: others, as these masked blocks have no biases")
         return dm.FlatNetwork(model.network, biases)

@@ -7,10 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fedsim.errors import ConfigError
 from fedsim.methods.base import ClientTask, Method, P, Trained
 from fedsim.methods.head import HeadClient, HeadServer
 from fedsim.methods.training import LocalTraining
-from fedsim.settings import MethodSettings, TrainSettings
+from fedsim.models import TaskModel
+from fedsim.settings import Experiment, MethodSettings, TrainSettings
 
 
 class LinearProbeSettings(MethodSettings):
@@ -38,6 +40,11 @@ class LinearProbeClient(HeadClient[P]):
 
 class LinearProbeServer(HeadServer[P]):
     """Averages heads by samples."""
+
+    def __init__(self, params: P, experiment: Experiment, model: TaskModel) -> None:
+        if model.train_head:
+            raise ConfigError("head.name: found one that is trained with the blocks, allowed: others, as")
+        super().__init__(params, experiment, model)
 
     def weight(self, samples: int) -> int:
         return samples
