@@ -36,7 +36,7 @@ def split_timm(model: nn.Module) -> Parts:
     if isinstance(network, VisionTransformer) and type(network).forward_features is VisionTransformer.forward_features:
         return _parts(network, ["blocks"], network.blocks, _vit_stem, lambda m, x: m.forward_head(m.norm(x)))
     if isinstance(network, ConvMixer):
-        return _parts(network, ["blocks"], network.blocks, _stem, lambda m, x: m.head(m.head_drop(m.global_pool(x))))
+        return _parts(network, ["blocks"], network.blocks, _stem, lambda m, x: m.forward_head(x))
     if isinstance(network, MlpMixer):
         return _parts(network, ["blocks"], network.blocks, _stem, lambda m, x: m.forward_head(m.norm(x)))
     if isinstance(network, ConvNeXt):
