@@ -99,7 +99,7 @@ class Config(Settings):
         except ValueError:
             return value
         if defaults is not None:
-            return {**value, "train": {**defaults, **(train or {})}}
+            return {**value, "train": _with_defaults(defaults, train or {})}
         if train is not None:
             raise ValueError(f"train: found {dict(train)!r}, allowed: none, as {name} does not train by steps")
         return value
@@ -138,6 +138,15 @@ class Config(Settings):
         digest = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=5).hexdigest()
         names = "-".join((self.method.name, self.data.name, self.model.name))
         return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', names)}-s{self.seed}-{digest}"
+
+
+def _with_defaults(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's training keys, without those that a key which is given makes meaningless."""
+    merged = {**defaults, **given}
+    for name, (key, values) in TrainSettings.only_with.items():
+        if name not in given and merged.get(key, TrainSettings.model_fields[key].default) not in values:
+            merged.pop(name, None)
+    return merged
 
 
 def load_config(
@@ -179,5 +188,5 @@ def load_stored_config(content: Mapping[str, Any], overrides: Iterable[str] = ()
     if trust:
         return load_config(content, overrides)
     overrides = list(overrides)
-    with trust_only(override.partition("=")[2] for override in overrides):
+    with trust_only(override.partition("=")[2].strip("'\"") for override in overrides):
         return load_config(content, overrides)

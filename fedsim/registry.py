@@ -79,13 +79,15 @@ class Registry(Generic[T]):
         module, _, attribute = name.partition(":")
         try:
             found = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
             raise ValueError(
                 f"found {name!r}, allowed: {', '.join(self._members)} or package.module:Class that can be imported "
                 f"({error})"
             ) from error
         if not (isinstance(found, type) and issubclass(found, self._base)):
             raise ValueError(f"found {name!r}, allowed: a subclass of {self._base.__module__}.{self._base.__name__}")
+        if missing := getattr(found, "__abstractmethods__", None):
+            raise ValueError(f"found {name!r}, allowed: a class that implements {', '.join(sorted(missing))}")
         return self._make(found) if self._make else cast(T, found)
 
 

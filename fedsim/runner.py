@@ -117,7 +117,10 @@ def resume(
     row = results.RunStore(output, run_id).read_run()
     if row is None:
         raise ConfigError(f"path: expected the folder of a run, found none at {location!r}")
-    config = load_stored_config(json.loads(row["config"]) | {"output": output}, overrides, trust=trust)
+    stored = json.loads(row["config"])
+    if "partition" not in stored:
+        raise ConfigError(f"path: {location!r} holds a run of version 0.1, which cannot be resumed; start it again")
+    config = load_stored_config(stored | {"output": output}, overrides, trust=trust)
     if not run_id == row["run_id"] == config.run_id:
         raise ConfigError(
             f"path: the folder {run_id!r} holds the run {row['run_id']!r}, whose configuration now gives "

@@ -43,7 +43,7 @@ class LinearProbeServer(HeadServer[P]):
 
     def __init__(self, params: P, experiment: Experiment, model: TaskModel) -> None:
         if model.train_head:
-            raise ConfigError("head.name: found one that is trained with the blocks, allowed: others, as")
+            raise ConfigError("head.name: found joint, allowed: others, as linear probing trains the head alone")
         super().__init__(params, experiment, model)
 
     def weight(self, samples: int) -> int:

@@ -53,10 +53,13 @@ class TaskModel:
             nn.init.zeros_(self.head.bias)
         self.head.requires_grad_(False)
         self.network = nn.Sequential(backbone.blocks, backbone.suffix, self.head)
-        trained = [*(["0"] if len(backbone.blocks) else []), *(["2"] if train_head else [])]
-        if not trained:
+        if not (len(backbone.blocks) or train_head):
             raise ConfigError("model.masked_blocks: found 0, allowed: at least 1, or head.name=joint")
-        self.masked_names = select_parameters(self.network, trained, biases=mask_biases)
+        self.masked_names: list[str] = []
+        if len(backbone.blocks):
+            self.masked_names += select_parameters(self.network, ["0"], biases=mask_biases)
+        if train_head:
+            self.masked_names += select_parameters(self.network, ["2"], biases=True)
         parameters = dict(self.network.named_parameters())
         self.dimension = sum(parameters[name].numel() for name in self.masked_names)
         self._mean, self._std = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, get_args
 
@@ -68,7 +69,7 @@ class Settings(BaseModel):
         for name, info in type(self).model_fields.items():
             if info.json_schema_extra == no_result:
                 content.pop(name, None)
-            elif isinstance(value := getattr(self, name), Settings):
+            elif name in content and isinstance(value := getattr(self, name), Settings):
                 content[name] = value.result_keys()
         return content
 
@@ -132,7 +133,9 @@ def _explain(
         if isinstance(error, MemberError):
             nested = (_explain(one, error.settings, moved, prefix + path, error) for one in error.errors)
             return [line for lines in nested for line in lines]
-        return [f"{field}: {error}" if str(error).startswith("found") else f"{field}.{error}".removeprefix("config.")]
+        # A validator of the whole group begins with the key that is wrong.
+        inner = re.match(r"[\w.]+: ", str(error))
+        return [f"{field}.{error}".removeprefix("config.") if inner else f"{field}: {error}"]
     allowed = item["msg"].replace("Input should be", "").replace("a valid ", "").strip()
     if item["type"] == "model_type":
         allowed = "a group of keys"

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from fedsim.config import MOVED
 from fedsim.errors import ConfigError
-from fedsim.settings import Settings, apply_override, explain_errors, read_yaml
+from fedsim.settings import DataSettings, ModelSettings, Settings, apply_override, explain_errors, read_yaml
 from results.schema import ROUNDS, RUNS
 
 _KINDS = ("grid", "choice", "uniform", "loguniform", "integer")
@@ -120,6 +121,8 @@ class SweepConfig(Settings):
             if key == "output" or key.split(".")[0] == "cluster":
                 raise ValueError(f"{key}: found a key that does not change results, allowed: any other")
             for other in dimension.when:
+                if other in MOVED:
+                    raise ValueError(f"{key}.when.{other}: moved to {MOVED[other]}")
                 if other in space and other not in before:
                     raise ValueError(f"{key}.when: found {other!r}, allowed: a key above it")
                 if dimension.grid is not None and other in before and before[other].grid is None:
@@ -160,8 +163,8 @@ SMOKE: dict[str, Any] = {
     "model": {"name": "tiny-vit", "masked_blocks": 1},
     "cluster": {"executor": "serial"},
 }
-#: Keys of the base that a smoke run keeps: it is about these, not about where data and weights are.
-_KEPT = {"partition": ("name", "alpha", "labels_per_client"), "model": ("feature_dtype", "mask_biases")}
+#: Keys that every dataset and backbone has; a smoke run is not about where data and weights are.
+_COMMON = {"data": DataSettings.model_fields, "model": ModelSettings.model_fields}
 
 
 def shrunk(sweep: SweepConfig) -> SweepConfig:
@@ -174,16 +177,21 @@ def shrunk(sweep: SweepConfig) -> SweepConfig:
     for key, value in SMOKE.items():
         if isinstance(value, dict):
             group = base.get(key)
-            kept = {k: v for k, v in group.items() if k in _KEPT.get(key, ())} if isinstance(group, Mapping) else {}
-            base[key] = kept | value
+            kept = dict(group) if isinstance(group, Mapping) and key != "cluster" else {}
+            if kept.get("name") == "natural":  # the digits have no columns
+                kept = {}
+            base[key] = {k: v for k, v in kept.items() if k in _COMMON.get(key, kept)} | value
         else:
             base[key] = value
     single: dict[str, Any] = {"data.name": "digits", "model.name": "tiny-vit", "seed": 0, "rounds": 1}
-    left_out = ("data.path", "partition.clients", "model.checkpoint", "model.masked_blocks")
     space = {}
     for key, dimension in sweep.space.items():
-        if key not in left_out:
+        group, _, name = key.partition(".")
+        fixed = name in SMOKE.get(group, ()) and name != "name" if group in ("data", "partition", "model") else False
+        if not fixed and name in _COMMON.get(group, (name,)) and key != "partition.column":
             grid = dimension.grid
+            if grid and key == "partition.name":
+                grid = [value for value in grid if value != "natural"] or ["iid"]
             if grid and key in single:
                 grid = [single[key]]
             elif grid and len(grid) > 2 and all(isinstance(value, (int, float)) for value in grid):

@@ -143,7 +143,10 @@ class Plan:
 
     def _applies(self, dimension: Dimension, values: dict[str, Any]) -> bool:
         for key, wanted in dimension.when.items():
-            found = values[key] if key in values else _look_up(self._tree(values), key)
+            try:
+                found = values[key] if key in values else _look_up(self._tree(values), key)
+            except ConfigError as error:
+                raise ConfigError(f"space, for a condition on {key}, by the keys above it: {error}") from None
             if found not in (wanted if isinstance(wanted, list) else [wanted]):
                 return False
         return True
@@ -204,7 +207,7 @@ def _suggest_value(trial: optuna.Trial, key: str, dimension: Dimension) -> Any:
 
 def _look_up(tree: Mapping[str, Any], key: str) -> Any:
     """The value of a dotted key that a configuration of this tree has; None where it has no such key."""
-    found: Any = load_config(tree)
+    found: Any = load_config(tree).model_dump()
     for part in key.split("."):
-        found = getattr(found, part, None)
+        found = found.get(part) if isinstance(found, Mapping) else None
     return found
