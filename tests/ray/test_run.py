@@ -157,7 +157,7 @@ def test_requests_that_do_not_fit_are_refused_at_once(small_config):
 def test_configuration_errors_of_the_driver_arrive_as_they_were_raised(small_config):
     with pytest.raises(fedsim.ConfigError, match=r"model\.masked_blocks: found 9"):
         fedsim.run(small_config("cluster.executor=ray", "model.masked_blocks=9"))
-    with pytest.raises(fedsim.ConfigError, match=r"data\.clients: found 2000"):
+    with pytest.raises(fedsim.ConfigError, match=r"partition\.clients: found 2000"):
         fedsim.run(small_config("cluster.executor=ray", "partition.clients=2000"))
 
 
