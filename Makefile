@@ -16,11 +16,12 @@ test: lint  ## Lint, type-check and run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/unit
 	$(BIN)/python -m pytest tests/ray tests/e2e
 
-test-floors:  ## Run the unit tests with the lowest versions that setup.cfg allows, in an environment of their own
+test-floors:  ## Run the unit tests and the command line with the lowest versions that setup.cfg allows
 	rm -rf .venv-floors && $(PYTHON) -m venv .venv-floors
 	$(PYTHON) tests/floors.py > .venv-floors/floors.txt
 	.venv-floors/bin/python -m pip install --quiet --constraint .venv-floors/floors.txt --editable ".[test]"
 	OMP_NUM_THREADS=1 .venv-floors/bin/python -m pytest -n 2 tests/unit
+	.venv-floors/bin/python -m pytest tests/e2e/test_cli.py -k "help or list or errors or report or shows"
 
 test-wheel: .venv/installed  ## Install the wheel with the simulator in an empty environment, and run it there
 	rm -rf .venv-wheel && $(PYTHON) -m venv .venv-wheel
