@@ -25,7 +25,7 @@ test-floors:  ## Run the unit tests and the command line with the lowest version
 
 test-wheel: .venv/installed  ## Install the wheel with the simulator in an empty environment, and run it there
 	rm -rf .venv-wheel && $(PYTHON) -m venv .venv-wheel
-	$(BIN)/python -m build --quiet --wheel --outdir .venv-wheel/dist .
+	$(BIN)/python -m build --quiet --outdir .venv-wheel/dist .
 	.venv-wheel/bin/python -m pip install --quiet --constraint constraints.txt \
 		"deltamask[sim] @ file://$$(ls $(CURDIR)/.venv-wheel/dist/*.whl)"
 	cd .venv-wheel && bin/fedsim run rounds=2 partition.clients=4 output=runs && bin/fedsim report runs
