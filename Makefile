@@ -16,15 +16,16 @@ test: lint  ## Lint, type-check and run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/unit
 	$(BIN)/python -m pytest tests/ray tests/e2e
 
-test-floors:  ## Run the unit tests with the lowest versions that setup.cfg allows, in an environment of their own
+test-floors:  ## Run the unit tests and the command line with the lowest versions that setup.cfg allows
 	rm -rf .venv-floors && $(PYTHON) -m venv .venv-floors
 	$(PYTHON) tests/floors.py > .venv-floors/floors.txt
 	.venv-floors/bin/python -m pip install --quiet --constraint .venv-floors/floors.txt --editable ".[test]"
 	OMP_NUM_THREADS=1 .venv-floors/bin/python -m pytest -n 2 tests/unit
+	.venv-floors/bin/python -m pytest tests/e2e/test_cli.py -k "help or list or errors or report or shows"
 
 test-wheel: .venv/installed  ## Install the wheel with the simulator in an empty environment, and run it there
 	rm -rf .venv-wheel && $(PYTHON) -m venv .venv-wheel
-	$(BIN)/python -m build --quiet --wheel --outdir .venv-wheel/dist .
+	$(BIN)/python -m build --quiet --outdir .venv-wheel/dist .
 	.venv-wheel/bin/python -m pip install --quiet --constraint constraints.txt \
 		"deltamask[sim] @ file://$$(ls $(CURDIR)/.venv-wheel/dist/*.whl)"
 	cd .venv-wheel && bin/fedsim run rounds=2 partition.clients=4 output=runs && bin/fedsim report runs

@@ -49,6 +49,11 @@ def test_report_is_a_page_of_all_runs(cli, tmp_path):
     assert "expected each run once" in cli("report", "runs", one, code=2).stderr
 
 
+@pytest.mark.parametrize("command", [(), ("run",), ("resume",), ("sweep",), ("report",), ("partition",), ("list",)])
+def test_every_command_has_a_help(cli, command):
+    assert f"Usage: fedsim {' '.join(command)}" in cli(*command, "--help").stdout
+
+
 def test_list_shows_every_key_and_member(cli):
     shown = cli("list").stdout
     for word in (
@@ -85,7 +90,7 @@ def test_list_shows_every_key_and_member(cli):
 )
 def test_errors_are_one_message_without_a_traceback(cli, arguments, message):
     done = cli(*arguments, code=2)
-    assert done.stdout == ""
+    assert done.stdout.strip() == ""  # rich before 14.3 ends a display that showed nothing by an empty line
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 

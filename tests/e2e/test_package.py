@@ -8,6 +8,7 @@ import sysconfig
 import venv
 from email import message_from_bytes
 from pathlib import Path
+from tarfile import open as open_tar
 from zipfile import ZipFile
 
 import pytest
@@ -20,16 +21,21 @@ SMALL = ["rounds=1", "partition.clients=2", "data.train_samples=64", "data.test_
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The wheel of the tracked files, built as ``python -m build`` does."""
+def built(tmp_path_factory):
+    """Folder with the sdist of the tracked files, and the wheel that is built from the sdist alone."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout
     subprocess.run(["tar", "-cf", source / "all.tar", "--null", "-T", "-"], cwd=ROOT, check=True, input=tracked)
     subprocess.run(["tar", "-xf", "all.tar"], cwd=source, check=True)
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(source)]
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(source)]
     subprocess.run(command, check=True, capture_output=True)
-    [built] = out.glob("deltamask-*.whl")
-    return built
+    return out
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    [path] = built.glob("deltamask-*.whl")
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +62,13 @@ def test_the_wheel_needs_the_library_s_packages_alone(wheel):
     assert set(metadata.get_all("Provides-Extra")) == {"sim", "test", "dev"}
     assert {"fedsim/models/tiny-vit.safetensors", "results/templates/page.html", "deltamask/py.typed"} <= names
     assert not any(name.startswith("tests/") for name in names)
+
+
+def test_the_sdist_holds_what_the_wheel_is_built_from(built):
+    [path] = built.glob("deltamask-*.tar.gz")
+    with open_tar(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"LICENSE", "README.md", "fedsim/models/tiny-vit.safetensors", "pyproject.toml", "setup.cfg"} <= names
 
 
 def test_an_installed_wheel_runs_with_its_weights_and_templates(environment, tmp_path):
