@@ -10,15 +10,6 @@ from pydantic import ValidationError
 from fedsim.settings._settings import MemberError, Settings
 
 
-class Member(Protocol):
-    """A member of a registry of such a kind."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def Params(self) -> type[Settings]: ...
-
-
 class Members(Protocol):
     """A registry; see :class:`fedsim.registry.Registry`."""
 
