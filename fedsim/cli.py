@@ -151,8 +151,8 @@ def partition(
         from fedsim.data.partition import make_partition
         from results import figures
 
-        dataset = load_dataset(config.data)
-        split = make_partition(dataset.train, config.partition, config.seed)
+        dataset = load_dataset(config.data, config.seed)
+        split = make_partition(dataset, config.partition, config.seed)
         counts = split.label_counts(dataset.train.labels, len(dataset.classes))
         title = f"{config.data.name}, {config.partition.name}"
         if (alpha := getattr(config.partition, "alpha", None)) is not None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -96,13 +97,17 @@ def _rounds_table(loaded: results.Results) -> Table:
 
 def _totals_table(run: Any, client_rounds: int) -> Table:
     gain = 100 * (run.final_accuracy - run.linear_probe_accuracy)
+    best = ""
+    if not pd.isna(run.best_round):
+        best = f"{run.best_accuracy:.3f} in round {run.best_round:.0f}, the best on validation samples"
     table = Table(box=None, pad_edge=False, show_header=False)
     uplink, downlink = run.uplink_bytes / client_rounds, run.downlink_bytes / client_rounds
     for name, value in (
         ("", ""),
         ("run", f"{run.run_id} ({run.status})"),
-        ("linear probe", f"{run.linear_probe_accuracy:.3f} accuracy, the head on the unchanged backbone"),
-        ("final", f"{run.final_accuracy:.3f} accuracy ({gain:+.1f} points), best {run.best_accuracy:.3f}"),
+        ("head", f"{run.linear_probe_accuracy:.3f} accuracy, on the unchanged backbone"),
+        ("final", f"{run.final_accuracy:.3f} accuracy ({gain:+.1f} points)"),
+        *([("best", best)] if best else []),
         (
             "uplink",
             f"{size(run.uplink_bytes)}, {size(uplink)} a client-round; {run.uplink_bpp:.4f} bpp of mask updates",

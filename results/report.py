@@ -129,7 +129,11 @@ def _comparison(results: Results) -> list[page.Table]:
             "Front: no other is as accurate for fewer bytes",
         ),
         page.Table(
-            target, "Bytes sent until a run was first within 1 % of its own best accuracy, head's round included"
+            target, "Bytes sent until a run was first within 1 % of its best round's accuracy, head's round included"
+        ),
+        page.Table(
+            tables.accuracy_at_bytes(results),
+            "Test accuracy when a client had sent and received so much, head's round included",
         ),
     ]
 

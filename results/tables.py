@@ -97,7 +97,7 @@ def main(
     return shown
 
 
-def pareto_front(table: pd.DataFrame, *, accuracy: str = "accuracy", cost: str = "uplink_bytes") -> pd.DataFrame:
+def pareto_front(table: pd.DataFrame, *, accuracy: str = "accuracy", cost: str = "total_bytes") -> pd.DataFrame:
     """The rows that no other row beats: none is as accurate at a lower cost, or more accurate at the same.
 
     Args:
@@ -130,8 +130,8 @@ def bytes_to_target(
 
     Args:
         results: tables with runs and rounds.
-        target: the accuracy, a fraction; when None, what is ``within`` this share of the run's own best,
-            ``(1 - within) * best``.
+        target: the accuracy, a fraction; when None, what is ``within`` this share of that of the run's own best
+            round, which is chosen on validation samples (the last round without any): ``(1 - within) * best``.
         within: see ``target``.
         direction: the bytes that count.
         by: group keys to show, columns or keys of the configuration; what varies when None.
@@ -147,12 +147,50 @@ def bytes_to_target(
         raise ValueError(f"within: found {within}, allowed: 0 <= within < 1")
     runs, keys = with_keys(finished(results.runs), by)
     rounds = results.rounds.assign(bytes=cumulative_bytes(results.rounds, direction))
-    best = rounds.groupby("run_id")["accuracy"].max()
-    runs["target"] = runs["run_id"].map(best) * (1 - within) if target is None else target
+    runs["target"] = runs["best_accuracy"] * (1 - within) if target is None else target
     reached = rounds[rounds["accuracy"] >= rounds["run_id"].map(runs.set_index("run_id")["target"])]
     first = reached.sort_values("round", kind="stable").drop_duplicates("run_id")[["run_id", "round", "bytes"]]
     shown = [*keys, *(name for name in ("seed", "run_id") if name not in keys), "target"]
     table = runs[shown].merge(first.astype({"round": "Int64", "bytes": "Int64"}), on="run_id", how="left")
+    table.attrs = {"unfinished": runs.attrs["unfinished"]}
+    return table
+
+
+def accuracy_at_bytes(
+    results: Results,
+    budgets: Sequence[float] = (100e3, 1e6, 10e6),
+    *,
+    direction: Direction = "both",
+    by: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Accuracy of each run when its clients had sent and received so many bytes, the head's round included.
+
+    The round that counts is the one with the highest validation accuracy among those that a budget pays for, or the
+    last of them without validation samples.
+
+    Args:
+        results: tables with runs and rounds.
+        budgets: bytes a registered client, a mean over all of them.
+        direction: the bytes that count.
+        by: group keys to show, columns or keys of the configuration; what varies when None.
+
+    Returns:
+        One row a run: the keys, ``seed``, ``run_id``, and a column of test accuracies for each budget, such as
+        ``accuracy at 0.1 MB``, missing where not even the head's round is paid for.
+
+    Raises:
+        ValueError: a key does not exist, or ``direction`` is not one of the three.
+    """
+    runs, keys = with_keys(finished(results.runs), by)
+    rounds = results.rounds
+    spent = cumulative_bytes(rounds, direction) / rounds["run_id"].map(runs.set_index("run_id")["clients"])
+    # Without validation samples, later rounds count more.
+    rank = rounds["validation_accuracy"].fillna(rounds["round"])
+    table = runs[[*keys, *(name for name in ("seed", "run_id") if name not in keys)]].copy()
+    for budget in budgets:
+        paid = rounds.assign(rank=rank)[spent <= budget].sort_values(["rank", "round"], kind="stable")
+        chosen = paid.drop_duplicates("run_id", keep="last").set_index("run_id")["accuracy"]
+        table[f"accuracy at {budget / 1e6:g} MB"] = table["run_id"].map(chosen)
     table.attrs = {"unfinished": runs.attrs["unfinished"]}
     return table
 

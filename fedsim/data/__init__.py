@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from deltamask import stream_key
 from fedsim.data.dataset import Dataset, Split
 from fedsim.data.digits import Digits
 from fedsim.data.folder import ImageFolder
@@ -57,19 +60,31 @@ DATASETS: Registry[type[Dataset]] = Registry(
 
 @dataclass(frozen=True)
 class LoadedDataset:
-    """A dataset's splits, cut to the numbers of samples that the configuration asks for."""
+    """A dataset's splits, cut to the numbers of samples that the configuration asks for.
+
+    Attributes:
+        classes: names of the classes.
+        train: the training samples, those that are held out included, so that their features are those of every seed.
+        test: the test samples, for reporting alone.
+        client_rows: rows of ``train`` that are split over clients, ascending int64.
+        validation_rows: rows of ``train`` that are held out for tuning and choosing, ascending int64.
+    """
 
     classes: Sequence[str]
     train: Split
     test: Split
+    client_rows: np.ndarray
+    validation_rows: np.ndarray
 
 
-def load_dataset(params: DataSettings) -> LoadedDataset:
-    """The dataset that settings name.
+def load_dataset(params: DataSettings, seed: int) -> LoadedDataset:
+    """The dataset that settings name, with the validation samples that a seed gives.
 
     Raises:
         DataError: it is not where it was looked for, or cannot be read.
     """
     dataset = DATASETS.get(params.name)(params)
     train, test = dataset.train().sample(params.train_samples), dataset.test().sample(params.test_samples)
-    return LoadedDataset(dataset.classes, train, test)
+    held_out = min(len(train) - 1, int(np.ceil(params.validation * len(train))))
+    order = np.random.Generator(np.random.Philox(key=stream_key(seed, "validation"))).permutation(len(train))
+    return LoadedDataset(dataset.classes, train, test, np.sort(order[held_out:]), np.sort(order[:held_out]))

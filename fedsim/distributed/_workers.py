@@ -86,7 +86,7 @@ class RayExecutor(Executor):
 
     def __init__(self, config: Config, workers: int, interrupted: threading.Event | None = None) -> None:
         self._max_attempts = config.cluster.max_attempts
-        partition = make_partition(load_dataset(config.data).train, config.partition, config.seed)
+        partition = make_partition(load_dataset(config.data, config.seed), config.partition, config.seed)
         self._owner = _balanced_shards(partition.sizes(), workers)
         options = {
             "num_cpus": config.cluster.cpus_per_worker,

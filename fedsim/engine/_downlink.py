@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,7 +14,8 @@ from fedsim.methods import MethodServer
 class Downlink:
     """The current broadcast and the bytes that every client had to be sent so far.
 
-    A client gets all deltas since its last round, or the whole state where that is shorter.
+    A client gets what each round since its last one changed (a delta, or that round's uploads to replay), or the whole
+    state where that is shorter.
 
     Args:
         cohort: clients of a round, which says when a client was last sampled.
@@ -22,7 +24,7 @@ class Downlink:
     def __init__(self, cohort: Callable[[int], np.ndarray]) -> None:
         self._cohort = cohort
         self._current: tuple[PhaseName, Broadcast] | None = None
-        #: Bytes to a client that has the version before, by round from 1 on: of the delta, or of the full message.
+        #: Bytes to a client that has the version before, by round from 1 on.
         self.steps: list[int] = []
         self._last_received: dict[int, int] = {}  # clients' last rounds of the method
 
@@ -34,13 +36,14 @@ class Downlink:
                 self.steps.append(len(self._current[1].full))
         return self._current[1]
 
-    def advance(self, phase: PhaseName, server: MethodServer) -> Broadcast:
-        """Replace the broadcast by that of the state after the round."""
-        delta = server.delta()
-        following = Broadcast(server.broadcast(), delta, self.current(phase, server).version)
+    def advance(self, phase: PhaseName, server: MethodServer, relay: bytes | None = None) -> Broadcast:
+        """Replace the broadcast by that of the state after the round, whose uploads may be relayed."""
+        following = Broadcast(server.broadcast(), server.delta(), self.current(phase, server).version)
+        if relay is not None and len(relay) < len(following.step):
+            following = replace(following, relay=relay)
         self._current = (phase, following)
         if phase == "method":
-            self.steps.append(len(following.full if delta is None else delta))
+            self.steps.append(len(following.step))
         return following
 
     def sizes(self, round_index: int, cohort: Iterable[int], broadcast: Broadcast) -> dict[int, int]:

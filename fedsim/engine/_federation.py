@@ -12,13 +12,15 @@ import numpy as np
 import deltamask as dm
 from fedsim.config import Config
 from fedsim.data import load_dataset
+from fedsim.engine._calibration import best_temperature, temperatures, tempered
 from fedsim.engine._downlink import Downlink
 from fedsim.engine._executors import Executor
 from fedsim.engine._phases import make_model, make_servers
 from fedsim.engine._rows import client_row, evaluation_columns, totals
-from fedsim.engine._trainer import evaluation_chunks
+from fedsim.engine._trainer import evaluation_pieces
 from fedsim.engine._types import Broadcast, PhaseName, Prepared, Upload
 from fedsim.errors import CheckpointError
+from fedsim.methods.wire import pack_relay, split_weight
 
 #: Begins the names in :meth:`Federation.state` of what has no fixed form, such as what sampled clients keep.
 VARYING = "varying."
@@ -45,8 +47,8 @@ class Federation:
 
     def __init__(self, config: Config, executor: Executor) -> None:
         self._config, self._executor = config, executor
-        dataset = load_dataset(config.data)
-        self._chunks = evaluation_chunks(len(dataset.test))
+        dataset = load_dataset(config.data, config.seed)
+        self._pieces = [piece.split for piece in evaluation_pieces(dataset)]
         self.model = make_model(config, len(dataset.classes))
         self.servers = make_servers(config, self.model)
         self.downlink = Downlink(self.cohort)
@@ -91,17 +93,17 @@ class Federation:
         phase: PhaseName = "head" if self.next_round == 0 else "method"
         server, cohort = self.servers[phase], self.cohort(self.next_round)
         broadcast = self.downlink.current(phase, server)
-        clients, flips, collecting = self._collect(phase, cohort, broadcast)
+        clients, flips, relay, collecting = self._collect(phase, cohort, broadcast)
         finishing = time.perf_counter()
         server.finish_round()
-        following = self.downlink.advance(phase, server)
+        following = self.downlink.advance(phase, server, relay)
         evaluating = time.perf_counter()
-        evaluation = self._executor.evaluate(phase, self.next_round, self._chunks, following)
+        evaluation = self._evaluate(phase, following)
         ended = time.perf_counter()
         row = {
             "round": self.next_round,
             **totals(clients, len(cohort), self.dimension, flips),
-            **evaluation_columns(evaluation),
+            **evaluation,
             **server.metrics(),
             **preparation,
             "aggregate_seconds": collecting + evaluating - finishing,
@@ -142,28 +144,49 @@ class Federation:
             images, seconds = self._prepared.images, self._prepared.seconds
         return {"prefix_images": images, "corrupt_images": self._prepared.corrupt, "prefix_seconds": seconds}
 
+    def _evaluate(self, phase: PhaseName, broadcast: Broadcast) -> dict[str, float]:
+        """Evaluate the state after the round, give a fitted head its temperature: columns of the ``rounds`` table."""
+        sums = self._executor.evaluate(phase, self.next_round, len(self._pieces), broadcast)
+        test, validation = (
+            [piece for piece, split in zip(sums, self._pieces, strict=True) if split == wanted]
+            for wanted in ("test", "validation")
+        )
+        if phase == "head" and (candidates := temperatures(self._config.head)):
+            chosen = best_temperature(self._config.head, validation)
+            self.model.temper_head(candidates[chosen])
+            test, validation = tempered(test, chosen), tempered(validation, chosen)
+        return evaluation_columns(test, validation)
+
     def _collect(
         self, phase: PhaseName, cohort: np.ndarray, broadcast: Broadcast
-    ) -> tuple[list[dict[str, Any]], list[int], float]:
-        """Have a cohort trained and accumulate its uploads: rows, flips and seconds of aggregation."""
+    ) -> tuple[list[dict[str, Any]], list[int], bytes | None, float]:
+        """Have a cohort trained and accumulate its uploads: rows, flips, the relay and seconds of aggregation."""
         server, index, members = self.servers[phase], self.next_round, cohort.tolist()
         downlinks = self.downlink.sizes(index, members, broadcast)
         kept = {client: self._client_states[client] for client in members if client in self._client_states}
         rows: list[dict[str, Any]] = []
         flips: list[int] = []
+        uploads: list[tuple[int, bytes]] | None = [] if server.replayable else None
         seconds = 0.0
         for upload in _in_order(self._executor.train(phase, index, members, broadcast, kept), members):
             if upload.client_state is not None:
                 self._client_states[upload.client] = upload.client_state
+            sent = upload.update.payload
             decoding = time.perf_counter()
-            decoded = server.decode(index, upload.client, upload.update.payload)
+            payload, weight = split_weight(sent, server.params.weighted)
+            decoded = server.decode(index, upload.client, payload)
             decoded_at = time.perf_counter()
-            server.accumulate(decoded, upload.samples)
+            server.accumulate(decoded, weight)
             seconds += time.perf_counter() - decoded_at
             if isinstance(decoded, dm.Decoded):
                 flips.append(decoded.flips.size)
+            if uploads is not None:
+                uploads.append((upload.client, sent))
+                # No state is longer than two floats a parameter, so these will not be relayed.
+                if sum(len(one) for _, one in uploads) > 8 * self.dimension:
+                    uploads = None
             rows.append(client_row(index, upload, self.dimension, downlinks[upload.client], decoded_at - decoding))
-        return rows, flips, seconds
+        return rows, flips, None if uploads is None else pack_relay(index, uploads), seconds
 
 
 def _in_order(uploads: Iterator[Upload], cohort: list[int]) -> Iterator[Upload]:

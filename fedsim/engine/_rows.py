@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from fedsim.config import Config
-from fedsim.engine._types import EvaluationSums, Upload
+from fedsim.engine._types import PieceSums, Upload, total
 
-_EVALUATION_COLUMNS = {"expected": "accuracy_expected", "sampled": "accuracy_sampled"}
+_EVALUATION_COLUMNS = {"mean": "accuracy", "expected": "accuracy_expected", "sampled": "accuracy_sampled"}
 
 
 def run_row(config: Config, started_at: datetime) -> dict[str, Any]:
@@ -76,14 +76,15 @@ def totals(clients: list[dict[str, Any]], cohort_size: int, dimension: int, flip
     }
 
 
-def evaluation_columns(chunks: list[dict[str, EvaluationSums]]) -> dict[str, float]:
-    """Columns of the ``rounds`` table from the sums over all pieces of the test split."""
+def evaluation_columns(test: list[PieceSums], validation: list[PieceSums]) -> dict[str, float]:
+    """Columns of the ``rounds`` table from the sums over all pieces of the two splits; the second may have none."""
     columns: dict[str, float] = {}
-    for name in chunks[0]:
-        first, *others = (chunk[name] for chunk in chunks)
-        total = sum(others, first)
+    for name in test[0]:
+        sums = total(test, name)
+        columns[_EVALUATION_COLUMNS[name]] = sums.correct / sums.samples
         if name == "mean":
-            columns["accuracy"], columns["loss"] = total.correct / total.samples, total.loss / total.samples
-        else:
-            columns[_EVALUATION_COLUMNS[name]] = total.correct / total.samples
+            columns["loss"] = sums.loss / sums.samples
+    if validation:
+        sums = total(validation, "mean")
+        columns |= {"validation_accuracy": sums.correct / sums.samples, "validation_loss": sums.loss / sums.samples}
     return columns

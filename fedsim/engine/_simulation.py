@@ -6,6 +6,8 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import Any
 
+import pandas as pd
+
 import results
 from fedsim.config import Config
 from fedsim.engine._checkpoint import load_checkpoint, save_checkpoint
@@ -80,7 +82,7 @@ class Simulation:
             row |= {
                 "linear_probe_accuracy": rounds["accuracy"].iloc[0],
                 "final_accuracy": rounds["accuracy"].iloc[-1],
-                "best_accuracy": rounds["accuracy"].max(),
+                **_best(rounds),
                 "uplink_bytes": int(rounds["uplink_bytes"].sum()),
                 "downlink_bytes": int(rounds["downlink_bytes"].sum()),
                 "wall_seconds": rounds["round_seconds"].sum(),
@@ -94,3 +96,16 @@ class Simulation:
 
     def _rounds(self) -> Any:
         return results.load(self._store.location).rounds
+
+
+def _best(rounds: pd.DataFrame) -> dict[str, Any]:
+    """Columns of the ``runs`` table about the round to keep: chosen on validation samples, never on test samples."""
+    validation = rounds["validation_accuracy"]
+    if validation.isna().all():
+        return {"best_accuracy": rounds["accuracy"].iloc[-1]}
+    best = rounds.iloc[int(validation.argmax())]
+    return {
+        "best_accuracy": best["accuracy"],
+        "best_round": int(best["round"]),
+        "validation_accuracy": best["validation_accuracy"],
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numba
@@ -14,15 +15,17 @@ from torch import Tensor
 
 from deltamask import uniform_bits
 from fedsim.config import Config
-from fedsim.data import load_dataset
+from fedsim.data import LoadedDataset, load_dataset
 from fedsim.data.partition import make_partition
+from fedsim.engine._calibration import temperatures
 from fedsim.engine._phases import make_clients, make_model
 from fedsim.engine._types import Broadcast, EvaluationSums, PhaseName, Prepared, Upload
 from fedsim.errors import ResourceError
 from fedsim.features import PrefixFeatures
 from fedsim.methods import ClientTask
+from fedsim.methods.wire import add_weight
 
-#: Test samples in one piece of evaluation; fixed, so that results do not depend on who evaluates what.
+#: Samples in one piece of evaluation; fixed, so that results do not depend on who evaluates what.
 EVALUATION_CHUNK = 128
 
 
@@ -34,8 +37,10 @@ class LocalTrainer:
     """
 
     def __init__(self, config: Config) -> None:
-        dataset = load_dataset(config.data)
-        self._partition = make_partition(dataset.train, config.partition, config.seed)
+        dataset = load_dataset(config.data, config.seed)
+        self._partition = make_partition(dataset, config.partition, config.seed)
+        self._pieces = evaluation_pieces(dataset)
+        self._temperatures = temperatures(config.head)
         device = "cuda" if config.cluster.gpus_per_worker else "cpu"
         if device == "cuda" and not torch.cuda.is_available():
             raise ResourceError("cluster.gpus_per_worker: found above 0, allowed: 0, since this torch sees no CUDA GPU")
@@ -77,13 +82,15 @@ class LocalTrainer:
         state = self._receive(phase, broadcast)
         for client in clients:
             rows = self._partition.indices(client)
-            features, labels = self._samples("train", rows)
+            features, labels = self.samples("train", rows)
             task = ClientTask(round_index, client, features, labels, client_states.get(client))
             started = time.perf_counter()
             trained = method.train(state, task)
             encoding = time.perf_counter()
             update = method.encode(trained.value, state, task)
             kept = method.keep(trained.value, update, task)
+            if method.params.weighted:
+                update = replace(update, payload=add_weight(update.payload, len(rows)))
             ended = time.perf_counter()
             yield Upload(client, len(rows), update, trained.loss, encoding - started, ended - encoding, kept)
 
@@ -91,18 +98,22 @@ class LocalTrainer:
     def evaluate(
         self, phase: PhaseName, round_index: int, chunks: Sequence[int], broadcast: Broadcast
     ) -> list[dict[str, EvaluationSums]]:
-        """Evaluate the models of a broadcast on pieces of the test split, each of :data:`EVALUATION_CHUNK` samples."""
+        """Evaluate the models of a broadcast on some of the :func:`evaluation_pieces`, by their positions."""
         self.prepare()
         method = self._clients[phase]
         sums: list[dict[str, EvaluationSums]] = [{} for _ in chunks]
         for name, prepare in method.evaluations(self._receive(phase, broadcast), round_index).items():
             forward = prepare()
             for chunk, row in zip(chunks, sums, strict=True):
-                features, labels = self._samples("test", evaluation_chunk(len(self._labels["test"]), chunk))
+                piece = self._pieces[chunk]
+                features, labels = self.samples("test" if piece.split == "test" else "train", piece.rows)
                 logits = forward(features)
                 correct = int((logits.argmax(1) == labels).sum())
-                loss = float(F.cross_entropy(logits, labels, reduction="sum"))
-                row[name] = EvaluationSums(len(labels), correct, loss)
+                loss, *tempered = (
+                    float(F.cross_entropy(logits / temperature, labels, reduction="sum"))
+                    for temperature in (1.0, *(self._temperatures if phase == "head" else ()))
+                )
+                row[name] = EvaluationSums(len(labels), correct, loss, tuple(tempered))
         return sums
 
     def _receive(self, phase: PhaseName, broadcast: Broadcast) -> Any:
@@ -118,19 +129,32 @@ class LocalTrainer:
             self._received = (broadcast.version, state)
         return state
 
-    def _samples(self, split: Literal["train", "test"], rows: np.ndarray) -> tuple[Tensor, Tensor]:
+    def samples(self, split: Literal["train", "test"], rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Prefix features and labels of some samples, on the model's device."""
         labels = torch.from_numpy(self._labels[split][rows]).to(self._model.device)
         return self._features[split](rows), labels
 
 
-def evaluation_chunks(test_samples: int) -> int:
-    """Number of pieces that the test split is evaluated in."""
-    return -(-test_samples // EVALUATION_CHUNK)
+@dataclass(frozen=True)
+class Piece:
+    """Samples that are evaluated together.
+
+    Attributes:
+        split: what they are for.
+        rows: of the test split, or, where they are for validation, of the training split.
+    """
+
+    split: Literal["test", "validation"]
+    rows: np.ndarray
 
 
-def evaluation_chunk(test_samples: int, chunk: int) -> np.ndarray:
-    """Test samples of one piece."""
-    return np.arange(chunk * EVALUATION_CHUNK, min((chunk + 1) * EVALUATION_CHUNK, test_samples))
+def evaluation_pieces(dataset: LoadedDataset) -> list[Piece]:
+    """All that is evaluated, in pieces of at most :data:`EVALUATION_CHUNK` samples: test, then validation."""
+    pieces = []
+    for split, rows in (("test", np.arange(len(dataset.test))), ("validation", dataset.validation_rows)):
+        starts = range(0, len(rows), EVALUATION_CHUNK)
+        pieces += [Piece(split, rows[start : start + EVALUATION_CHUNK]) for start in starts]  # type: ignore[arg-type]
+    return pieces
 
 
 def set_threads(cpus: float) -> None:

@@ -16,17 +16,25 @@ PhaseName = Literal["head", "method"]
 
 @dataclass(frozen=True)
 class Broadcast:
-    """The state that a round starts from, as messages: a client gets the full one, or all deltas that it lacks.
+    """The state that a round starts from, as messages: a client gets the full one, or what it lacks, a round at a time.
 
     Attributes:
         full: the message for clients that know nothing.
         delta: the message for clients that have the version before; None where the method has none.
         previous: :attr:`version` of the state before.
+        relay: the uploads of the round before, which such clients replay, where no other message is as short. Workers
+            need not do so again and again: it leads to the state of the full message, to the bit.
     """
 
     full: bytes
     delta: bytes | None = None
     previous: bytes | None = None
+    relay: bytes | None = None
+
+    @property
+    def step(self) -> bytes:
+        """The shortest message for clients that have the version before."""
+        return min((m for m in (self.full, self.delta, self.relay) if m is not None), key=len)
 
     @property
     def version(self) -> bytes:
@@ -60,14 +68,34 @@ class Upload:
 
 @dataclass(frozen=True)
 class EvaluationSums:
-    """Correct predictions and summed cross-entropy (nats) over some test samples."""
+    """Correct predictions and summed cross-entropy (nats) over some samples.
+
+    Attributes:
+        tempered: of a head, the summed cross-entropy with its logits divided by some temperatures.
+    """
 
     samples: int
     correct: int
     loss: float
+    tempered: tuple[float, ...] = ()
 
     def __add__(self, other: EvaluationSums) -> EvaluationSums:
-        return EvaluationSums(self.samples + other.samples, self.correct + other.correct, self.loss + other.loss)
+        return EvaluationSums(
+            self.samples + other.samples,
+            self.correct + other.correct,
+            self.loss + other.loss,
+            tuple(map(sum, zip(self.tempered, other.tempered, strict=True))),
+        )
+
+
+#: Evaluations of a piece by what was evaluated, as :meth:`MethodClient.evaluations` names it.
+PieceSums = dict[str, EvaluationSums]
+
+
+def total(pieces: list[PieceSums], name: str) -> EvaluationSums:
+    """The sums of one evaluation over pieces, of which there is at least one."""
+    first, *others = (piece[name] for piece in pieces)
+    return sum(others, first)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from fedsim.heads.base import Head
+from fedsim.heads.base import FittedHeadSettings, Head
 from fedsim.heads.fit import Fit
 from fedsim.heads.linear_probe import LinearProbe
+from fedsim.heads.ridge import RidgeHead
 from fedsim.heads.untrained import JointHead, RandomHead
 from fedsim.methods.head import HeadClient, HeadServer
 from fedsim.registry import Registry
 
-__all__ = ["HEADS", "Head", "HeadClient", "HeadServer"]
+__all__ = ["HEADS", "FittedHeadSettings", "Head", "HeadClient", "HeadServer"]
 
-HEADS: Registry[type[Head]] = Registry("head.name", [LinearProbe, Fit, RandomHead, JointHead], base=Head)
+HEADS: Registry[type[Head]] = Registry("head.name", [LinearProbe, RidgeHead, Fit, RandomHead, JointHead], base=Head)

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from pydantic import Field
+
 from fedsim.methods.base import Phase
 from fedsim.settings import HeadSettings, Settings
+
+
+class FittedHeadSettings(HeadSettings):
+    """Keys of heads that are fitted in round 0 and frozen then."""
+
+    temperature: float | None = Field(
+        None,
+        gt=0,
+        le=1e6,
+        description="divides the head's logits; of least loss on validation samples when not given, 1 without any",
+    )
 
 
 class Head(Phase):

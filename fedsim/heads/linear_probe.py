@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from fedsim.heads.base import Head
+from fedsim.heads.base import FittedHeadSettings, Head
 from fedsim.methods.linear_probe import LinearProbeClient, LinearProbeServer
-from fedsim.settings import HeadSettings, TrainSettings
+from fedsim.settings import TrainSettings
 
 
-class LinearProbeSettings(HeadSettings):
+class LinearProbeSettings(FittedHeadSettings):
     """Keys of :class:`LinearProbe`."""
 
     name: str = "linear-probe"
     epochs: int = Field(20, ge=1, le=10_000, description="local epochs")
     lr: float = Field(0.03, gt=0, le=100, description="Adam learning rate")
     batch_size: int = Field(64, ge=1, le=1_000_000, description="samples a step")
+
+    @property
+    def weighted(self) -> bool:
+        return True
 
 
 class _Client(LinearProbeClient[LinearProbeSettings]):

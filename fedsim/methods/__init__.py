@@ -18,6 +18,7 @@ from fedsim.methods.fedpm import FedPM
 from fedsim.methods.linear_probe import LinearProbe
 from fedsim.methods.lora import Lora
 from fedsim.methods.mask import MaskClient, MaskServer, MaskSettings
+from fedsim.methods.ridge import Ridge
 from fedsim.registry import Registry
 
 __all__ = [
@@ -52,6 +53,7 @@ METHODS: Registry[type[Method]] = Registry(
         Lora,
         BitFit,
         LinearProbe,
+        Ridge,
     ],
     base=Method,
 )

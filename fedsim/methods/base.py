@@ -12,14 +12,15 @@ import numpy as np
 from torch import Tensor
 
 import deltamask as dm
+from fedsim.methods.wire import split_weight, unpack_relay
 from fedsim.models import TaskModel
-from fedsim.settings import Experiment, MethodSettings, Settings
+from fedsim.settings import Experiment, MethodSettings, PhaseSettings, Settings
 
 #: Maps prefix features of shape (b, ...) to logits of shape (b, classes).
 Forward = Callable[[Tensor], Tensor]
 
 #: The parameters of a method or a head.
-P = TypeVar("P", bound=Settings)
+P = TypeVar("P", bound=PhaseSettings)
 
 
 @dataclass(frozen=True)
@@ -137,15 +138,44 @@ class MethodServer(ABC, Generic[P]):
         """
 
     @abstractmethod
-    def accumulate(self, decoded: Any, samples: int) -> None:
-        """Add a decoded upload of a client with so many training samples to the round's aggregate.
+    def accumulate(self, decoded: Any, weight: int) -> None:
+        """Add a decoded upload to the round's aggregate; called in client order, never in order of arrival.
 
-        Called in client order, never in order of arrival.
+        ``weight`` is the client's number of training samples, which it sent, where the parameters are ``weighted``;
+        else 1.
         """
 
     @abstractmethod
     def finish_round(self) -> None:
         """Turn the round's aggregate into the new state."""
+
+    @property
+    def replayable(self) -> bool:
+        """Whether whoever has the last broadcast and gets a round's uploads can compute the next state: :meth:`adopt`.
+
+        Then the uploads are relayed to clients where that is shorter than what the server would say of them.
+        """
+        return False
+
+    def adopt(self, broadcast: bytes) -> None:
+        """Take the state of a broadcast's full message, to replay the rounds after it.
+
+        Raises:
+            PayloadError: the bytes are not a broadcast of this method.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot be replayed")
+
+    def replay(self, relay: bytes) -> None:
+        """Compute the next state from a round's uploads, as :func:`~fedsim.methods.wire.pack_relay` packs them.
+
+        Raises:
+            PayloadError: the bytes are no uploads of this method.
+        """
+        round_index, uploads = unpack_relay(relay)
+        for client, upload in uploads:
+            content, weight = split_weight(upload, self.params.weighted)
+            self.accumulate(self.decode(round_index, client, content), weight)
+        self.finish_round()
 
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:

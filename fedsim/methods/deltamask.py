@@ -50,6 +50,10 @@ class DeltaMaskSettings(MaskSettings):
         "weighting": ("aggregation", ("coupled-difference",)),
     }
 
+    @property
+    def weighted(self) -> bool:
+        return self.aggregation == "coupled-difference" and self.weighting == "samples"
+
     def probabilities(self, dimension: int, participation: float) -> dm.GlobalProbabilities:
         if self.aggregation == "posterior":
             return super().probabilities(dimension, participation)
@@ -94,10 +98,6 @@ class _Client(MaskClient[DeltaMaskSettings]):
 
 
 class _Server(MaskServer[DeltaMaskSettings]):
-    def weight(self, samples: int) -> int:
-        weighted = self.params.aggregation == "coupled-difference" and self.params.weighting == "samples"
-        return samples if weighted else 1
-
     def decode(self, round_index: int, client: int, payload: bytes) -> dm.Decoded:
         key = _reference_key(self.params, self.experiment.seed, round_index, client)
         return dm.decode(payload, self._probabilities.theta_d, key, codec=CODECS.get(self.params.codec))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -11,39 +10,48 @@ from pydantic import Field
 from torch import Tensor, nn
 
 import deltamask as dm
-from fedsim.methods.base import ClientTask, Forward, Method, MethodClient, MethodServer, Trained
-from fedsim.methods.mask import pack_mask, unpack_mask
+from fedsim.methods.base import ClientTask, Forward, Method, Trained
+from fedsim.methods.mask import CountedClient, CountedSettings, MaskState, WholeMaskServer, pack_mask
 from fedsim.methods.training import LocalTraining
-from fedsim.methods.wire import pack_tensors, unpack_tensors
 from fedsim.models import TaskModel
-from fedsim.settings import Experiment, MethodSettings
+from fedsim.settings import Experiment
 
 _CODEC = "bitmap"
 
 
-class FedMaskSettings(MethodSettings):
+class FedMaskSettings(CountedSettings):
     """Parameters of :class:`FedMask`."""
 
     name: str = "fedmask"
     score_init: float = Field(1.0, ge=-10, le=10, description="real-valued score of every mask bit at the start")
     threshold: float = Field(0.5, gt=0, lt=1, description="scores above it keep their weight")
 
+    def initial(self, experiment: Experiment, dimension: int) -> dm.BetaPosterior:
+        return dm.BetaPosterior(dimension)  # for its counts: of each bit's ones among the last round's masks
 
-class _Client(MethodClient[FedMaskSettings]):
+    def scores(self, counts: dm.GlobalProbabilities) -> np.ndarray:
+        """Scores that local training starts from, float32 of shape ``(d,)``: the mean mask, ``score_init`` before."""
+        assert isinstance(counts, dm.BetaPosterior)
+        if not counts.trials:
+            return np.full(counts.ones_d.size, self.score_init, np.float32)
+        return (counts.ones_d / counts.trials).astype(np.float32)
+
+
+class _Client(CountedClient[FedMaskSettings]):
     def __init__(self, params: FedMaskSettings, experiment: Experiment, model: TaskModel) -> None:
         super().__init__(params, experiment, model)
         self._net = dm.FlatNetwork(model.network, model.masked_names).to(model.device)
         self._training = LocalTraining(experiment.train, experiment.seed)
 
-    def receive(self, broadcast: bytes) -> Any:
-        return unpack_tensors(broadcast, {"scores": (self.model.dimension,), **self.model.head_shapes()})
+    def _scores(self, state: MaskState) -> Tensor:
+        self.model.load_head(state.head)
+        return torch.tensor(self.params.scores(state.probabilities), device=self.model.device)
 
     def _mask(self, scores_d: Tensor) -> Tensor:
         return (scores_d > self.params.threshold).float()
 
-    def train(self, state: Any, task: ClientTask) -> Trained:
-        self.model.load_head(state)
-        scores_d = nn.Parameter(torch.tensor(state["scores"], device=self.model.device))
+    def train(self, state: MaskState, task: ClientTask) -> Trained:
+        scores_d = nn.Parameter(self._scores(state))
 
         def logits(x: Tensor, step: int) -> Tensor:
             # Straight through the threshold: the added difference is zero, and its gradient is that of the scores.
@@ -54,46 +62,19 @@ class _Client(MethodClient[FedMaskSettings]):
         loss = self._training.run([scores_d], task, logits)
         return Trained(self._mask(scores_d.detach()).bool().cpu().numpy(), loss)
 
-    def encode(self, trained: np.ndarray, state: Any, task: ClientTask) -> dm.Update:
+    def encode(self, trained: np.ndarray, state: MaskState, task: ClientTask) -> dm.Update:
         return dm.Update(pack_mask(trained, _CODEC))
 
-    def evaluations(self, state: Any, round_index: int) -> dict[str, Callable[[], Forward]]:
+    def evaluations(self, state: MaskState, round_index: int) -> dict[str, Callable[[], Forward]]:
         def mean() -> Forward:
-            self.model.load_head(state)
-            weights_d = self._net.weights_d * self._mask(torch.tensor(state["scores"], device=self.model.device))
+            weights_d = self._net.weights_d * self._mask(self._scores(state))
             return lambda features: self._net(features, weights_d)
 
         return {"mean": mean}
 
 
-class _Server(MethodServer[FedMaskSettings]):
-    def __init__(self, params: FedMaskSettings, experiment: Experiment, model: TaskModel) -> None:
-        super().__init__(params, experiment, model)
-        self._scores_d = np.full(model.dimension, params.score_init, np.float32)
-        self._begin()
-
-    def _begin(self) -> None:
-        self._ones_d, self._masks = np.zeros(self.model.dimension, np.int32), 0
-
-    def broadcast(self) -> bytes:
-        return pack_tensors({"scores": self._scores_d, **self.model.head_state()})
-
-    def decode(self, round_index: int, client: int, payload: bytes) -> np.ndarray:
-        return unpack_mask(payload, self.model.dimension, _CODEC)
-
-    def accumulate(self, decoded: np.ndarray, samples: int) -> None:
-        self._ones_d += decoded
-        self._masks += 1
-
-    def finish_round(self) -> None:
-        self._scores_d = (self._ones_d / self._masks).astype(np.float32)
-        self._begin()
-
-    def state(self) -> dict[str, np.ndarray]:
-        return {"scores": self._scores_d}
-
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        self._scores_d = state["scores"].copy()
+class _Server(WholeMaskServer[FedMaskSettings]):
+    codec = _CODEC
 
 
 class FedMask(Method):

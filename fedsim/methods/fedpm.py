@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from pydantic import Field
 
 import deltamask as dm
 from fedsim.methods.base import ClientTask, Method
-from fedsim.methods.mask import (
-    MaskClient,
-    MaskServer,
-    MaskSettings,
-    MaskState,
-    pack_mask,
-    unpack_mask,
-)
+from fedsim.methods.mask import MaskClient, MaskSettings, MaskState, WholeMaskServer, pack_mask
 
 _CODEC = "arithmetic"
 
@@ -35,12 +26,8 @@ class _Client(MaskClient[FedPMSettings]):
         return dm.Update(pack_mask(mask_d, _CODEC))
 
 
-class _Server(MaskServer[FedPMSettings]):
-    def decode(self, round_index: int, client: int, payload: bytes) -> np.ndarray:
-        return unpack_mask(payload, self.model.dimension, _CODEC)
-
-    def accumulate(self, decoded: Any, samples: int) -> None:
-        self._probabilities.observe(decoded, decoded)
+class _Server(WholeMaskServer[FedPMSettings]):
+    codec = _CODEC
 
 
 class FedPM(Method):

@@ -20,6 +20,10 @@ class LinearProbeSettings(MethodSettings):
 
     name: str = "linear-probe"
 
+    @property
+    def weighted(self) -> bool:
+        return True
+
 
 class LinearProbeClient(HeadClient[P]):
     """Trains the head on the embeddings of the unchanged backbone."""
@@ -45,9 +49,6 @@ class LinearProbeServer(HeadServer[P]):
         if model.train_head:
             raise ConfigError("head.name: found joint, allowed: others, as linear probing trains the head alone")
         super().__init__(params, experiment, model)
-
-    def weight(self, samples: int) -> int:
-        return samples
 
     def head(self, sums: dict[str, np.ndarray], weight: int) -> dict[str, np.ndarray]:
         return {name: total / weight for name, total in sums.items()}

@@ -19,7 +19,15 @@ from fedsim.models import TaskModel
 from fedsim.settings import Experiment, MethodSettings
 
 
-class MaskSettings(MethodSettings):
+class CountedSettings(MethodSettings):
+    """Parameters of methods whose server counts mask bits."""
+
+    def initial(self, experiment: Experiment, dimension: int) -> dm.GlobalProbabilities:
+        """The counts and their probabilities before the first round, which both sides derive from the configuration."""
+        raise NotImplementedError
+
+
+class MaskSettings(CountedSettings):
     """Parameters of methods with a Beta posterior over probabilistic masks."""
 
     theta_init: float = Field(0.95, gt=0, lt=1, description="probability of every mask bit at the start")
@@ -44,6 +52,13 @@ class MaskSettings(MethodSettings):
             reset_every=self.reset_every or round(1 / participation),
         )
 
+    def initial(self, experiment: Experiment, dimension: int) -> dm.GlobalProbabilities:
+        probabilities = self.probabilities(dimension, experiment.participation)
+        if self.scores_init == "normal":
+            rng = np.random.Generator(np.random.Philox(key=dm.stream_key(experiment.seed, "scores")))
+            probabilities.start((1 / (1 + np.exp(-rng.standard_normal(dimension)))).astype(np.float32))
+        return probabilities
+
     @model_validator(mode="after")
     def _reachable_start(self) -> MaskSettings:
         if self.scores_init == "constant" and not self.clip <= self.theta_init <= 1 - self.clip:
@@ -51,6 +66,7 @@ class MaskSettings(MethodSettings):
         return self
 
 
+C = TypeVar("C", bound=CountedSettings)
 M = TypeVar("M", bound=MaskSettings)
 
 
@@ -81,7 +97,18 @@ def unpack_mask(data: bytes, dimension: int, codec: str) -> np.ndarray:
     return mask_d
 
 
-class MaskClient(MethodClient[M]):
+class CountedClient(MethodClient[C]):
+    """Receives the server's counts; a subclass trains a mask from them."""
+
+    def receive(self, broadcast: bytes) -> MaskState:
+        return _unpack_broadcast(broadcast, self.params, self.experiment, self.model)
+
+    def receive_delta(self, delta: bytes, state: MaskState) -> MaskState:
+        state.probabilities.apply(dm.unpack_sums(delta, state.probabilities))
+        return state
+
+
+class MaskClient(CountedClient[M]):
     """Trains the scores of a probabilistic mask; a subclass says what is sent of the probabilities.
 
     What training gives is the client's probabilities, float32 of shape ``(d,)``.
@@ -95,16 +122,6 @@ class MaskClient(MethodClient[M]):
     def penalty(self, state: MaskState) -> Callable[[], torch.Tensor] | None:
         """A term of the loss of a client that trains from this state; None: no term."""
         return None
-
-    def receive(self, broadcast: bytes) -> MaskState:
-        probabilities = initial_probabilities(self.params, self.experiment, self.model.dimension)
-        size = len(pack_tensors(self.model.head_state()))
-        dm.unpack_state(broadcast[:-size], probabilities)
-        return MaskState(probabilities, unpack_tensors(broadcast[-size:], self.model.head_shapes()))
-
-    def receive_delta(self, delta: bytes, state: MaskState) -> MaskState:
-        state.probabilities.apply(dm.unpack_sums(delta, state.probabilities))
-        return state
 
     def train(self, state: MaskState, task: ClientTask) -> Trained:
         self.model.load_head(state.head)
@@ -136,27 +153,21 @@ class MaskClient(MethodClient[M]):
         return {name: lambda m=multiplier: prepare(m) for name, multiplier in multipliers.items()}  # type: ignore[misc]
 
 
-def initial_probabilities(params: MaskSettings, experiment: Experiment, dimension: int) -> dm.GlobalProbabilities:
-    """The global probabilities before the first round, which both sides derive from the configuration."""
-    probabilities = params.probabilities(dimension, experiment.participation)
-    if params.scores_init == "normal":
-        rng = np.random.Generator(np.random.Philox(key=dm.stream_key(experiment.seed, "scores")))
-        probabilities.start((1 / (1 + np.exp(-rng.standard_normal(dimension)))).astype(np.float32))
-    return probabilities
+def _unpack_broadcast(broadcast: bytes, params: CountedSettings, experiment: Experiment, model: TaskModel) -> MaskState:
+    probabilities = params.initial(experiment, model.dimension)
+    size = len(pack_tensors(model.head_state()))
+    dm.unpack_state(broadcast[:-size], probabilities)
+    return MaskState(probabilities, unpack_tensors(broadcast[-size:], model.head_shapes()))
 
 
-class MaskServer(MethodServer[M]):
-    """Keeps the global probabilities; a subclass decodes."""
+class MaskServer(MethodServer[C]):
+    """Keeps the counts; a subclass decodes."""
 
-    def __init__(self, params: M, experiment: Experiment, model: TaskModel) -> None:
+    def __init__(self, params: C, experiment: Experiment, model: TaskModel) -> None:
         super().__init__(params, experiment, model)
-        self._probabilities = initial_probabilities(params, experiment, model.dimension)
+        self._probabilities = params.initial(experiment, model.dimension)
         self._initial = self._probabilities.state()
         self._delta: bytes | None = None
-
-    def weight(self, samples: int) -> int:
-        """The weight of a client of so many training samples."""
-        return 1
 
     def broadcast(self) -> bytes:
         return dm.pack_state(self._probabilities, self._initial) + pack_tensors(self.model.head_state())
@@ -164,8 +175,17 @@ class MaskServer(MethodServer[M]):
     def delta(self) -> bytes | None:
         return self._delta
 
-    def accumulate(self, decoded: dm.Decoded, samples: int) -> None:
-        self._probabilities.observe(decoded.mask_d, decoded.reference_d, self.weight(samples))
+    @property
+    def replayable(self) -> bool:
+        return True
+
+    def adopt(self, broadcast: bytes) -> None:
+        received = _unpack_broadcast(broadcast, self.params, self.experiment, self.model)
+        self.model.load_head(received.head)
+        self.restore(received.probabilities.state())
+
+    def accumulate(self, decoded: dm.Decoded, weight: int) -> None:
+        self._probabilities.observe(decoded.mask_d, decoded.reference_d, weight)
 
     def finish_round(self) -> None:
         self._delta = dm.pack_sums(self._probabilities, self._probabilities.round_sums)
@@ -180,3 +200,15 @@ class MaskServer(MethodServer[M]):
 
     def metrics(self) -> dict[str, float]:
         return {"bound_share": self._probabilities.bound_share()}
+
+
+class WholeMaskServer(MaskServer[C]):
+    """The server of clients that send whole masks."""
+
+    codec: ClassVar[str]
+
+    def decode(self, round_index: int, client: int, payload: bytes) -> np.ndarray:
+        return unpack_mask(payload, self.model.dimension, self.codec)
+
+    def accumulate(self, decoded: Any, weight: int) -> None:
+        self._probabilities.observe(decoded, decoded)

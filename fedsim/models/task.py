@@ -99,5 +99,10 @@ class TaskModel:
         for name, parameter in self._frozen_head():
             parameter.data.copy_(torch.tensor(state[name]))
 
+    def temper_head(self, temperature: float) -> None:
+        """Divide the frozen head's logits by a temperature."""
+        for _, parameter in self._frozen_head():
+            parameter.data.div_(temperature)
+
     def _frozen_head(self) -> list[tuple[str, nn.Parameter]]:
         return [] if self.train_head else list(self.head.named_parameters())

@@ -9,6 +9,7 @@ from fedsim.settings._groups import (
     MethodSettings,
     ModelSettings,
     PartitionSettings,
+    PhaseSettings,
     TrainSettings,
 )
 from fedsim.settings._member import validate_member
@@ -24,6 +25,7 @@ __all__ = [
     "MethodSettings",
     "ModelSettings",
     "PartitionSettings",
+    "PhaseSettings",
     "Settings",
     "TrainSettings",
     "apply_override",

@@ -16,6 +16,12 @@ class DataSettings(Settings):
     name: str = Field("digits", description="dataset")
     train_samples: int | None = Field(None, ge=1, description="use only so many training samples, always the same")
     test_samples: int | None = Field(None, ge=1, description="use only so many test samples, always the same")
+    validation: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="share of training samples that no client has, by seed: for tuning and choosing",
+    )
     max_corrupt: float = Field(0.001, ge=0, le=1, description="share of undecodable images that is tolerated")
 
 
@@ -37,13 +43,22 @@ class ModelSettings(Settings):
     )
 
 
-class HeadSettings(Settings):
+class PhaseSettings(Settings):
+    """Keys of what a run's rounds do: of heads and of methods."""
+
+    @property
+    def weighted(self) -> bool:
+        """Whether clients count by their training samples, whose number each then sends with its upload."""
+        return False
+
+
+class HeadSettings(PhaseSettings):
     """The classifier head."""
 
     name: str = Field("linear-probe", description="how the classifier head is fitted in round 0")
 
 
-class MethodSettings(Settings):
+class MethodSettings(PhaseSettings):
     """The federated method."""
 
     name: str = Field("deltamask", description="federated method")

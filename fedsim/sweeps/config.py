@@ -70,8 +70,20 @@ class SearchConfig(Settings):
     )
     seed: int = Field(0, ge=0, lt=2**63, description="seed of the sampler")
     objectives: dict[str, Literal["max", "min"]] = Field(
-        {"final_accuracy": "max"}, description="columns of the runs table, to rise or to fall"
+        {"validation_accuracy": "max"}, description="columns of the runs table, to rise or to fall"
     )
+    confirm: list[int] = Field(
+        default_factory=list,
+        description="seeds to run the best of each search with, when it is over",
+    )
+
+    @model_validator(mode="after")
+    def _one_best(self) -> SearchConfig:
+        if self.confirm and len(self.objectives) > 1:
+            raise ValueError(
+                f"confirm: found {self.confirm}, allowed: none, as of several objectives no run is the best"
+            )
+        return self
 
     @field_validator("objectives")
     @classmethod
@@ -84,7 +96,7 @@ class SearchConfig(Settings):
 class EarlyStopping(Settings):
     """Asynchronous successive halving (ASHA): runs that do not keep up are stopped. Which ones depends on timing."""
 
-    column: str = Field("accuracy", description="column of the rounds table")
+    column: str = Field("validation_accuracy", description="column of the rounds table")
     mode: Literal["max", "min"] = Field("max", description="whether more or less is better")
     grace_rounds: int = Field(5, ge=1, le=1_000_000, description="rounds that every run gets")
     reduction_factor: float = Field(3.0, gt=1, le=100, description="of so many runs, one goes on at each rung")
@@ -197,5 +209,5 @@ def shrunk(sweep: SweepConfig) -> SweepConfig:
             elif grid and len(grid) > 2 and all(isinstance(value, (int, float)) for value in grid):
                 grid = [grid[0], grid[-1]]
             space[key] = dimension.model_copy(update={"grid": grid})
-    search = sweep.search.model_copy(update={"trials": 1})
+    search = sweep.search.model_copy(update={"trials": 1, "confirm": sweep.search.confirm[:1]})
     return sweep.model_copy(update={"base": base, "space": space, "search": search, "early_stopping": None})

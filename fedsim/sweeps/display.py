@@ -55,8 +55,8 @@ class LiveSweep(SweepCallback):
         self._running.pop(job.config.run_id, None)
         status = "reused" if reused else row["status"]
         self._counts[status] += 1
-        accuracy = row.get("final_accuracy")
-        if accuracy is not None and (self._best is None or accuracy > self._best[0]["final_accuracy"]):
+        accuracy = row.get("validation_accuracy")
+        if accuracy is not None and (self._best is None or accuracy > self._best[0]["validation_accuracy"]):
             self._best = row, job
         if not reused:
             number = sum(self._counts.values())
@@ -73,7 +73,7 @@ class LiveSweep(SweepCallback):
         totals.add_row("", ProgressBar(total=max(self._total, 1), completed=ended, width=50))
         if self._best is not None:
             row, job = self._best
-            totals.add_row("best", f"{_numbers(row, 'final_accuracy')}  {_values(job)}")
+            totals.add_row("best", f"validation {_numbers(row, 'validation_accuracy')}  {_values(job)}")
         totals.add_row("speed", f"{self._client_rounds / max(seconds, 1e-9):.1f} client-rounds a second")
         if computed:
             totals.add_row("left", f"about {_duration(seconds / computed * (self._total - ended))}")

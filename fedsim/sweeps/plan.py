@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,9 @@ from fedsim.sweeps.config import Dimension, SweepConfig
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 _DIRECTIONS = {"max": optuna.study.StudyDirection.MAXIMIZE, "min": optuna.study.StudyDirection.MINIMIZE}
+
+
+_VALUES = "values"  # what a trial keeps beside Optuna's parameters
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Plan:
         self._searched = {key: dimension for key, dimension in sweep.space.items() if dimension.grid is None}
         points = list(self._expand({}, list(grid.items())))
         self._trials = sweep.search.trials if self._searched else 1
+        self._confirm = sweep.search.confirm if self._searched else []
         self._studies = [_Study(sweep, index) for index in range(len(points))] if self._searched else []
         self._points = points
         self._asked = [0] * len(points)
@@ -70,7 +74,9 @@ class Plan:
         self._owners: dict[str, list[tuple[int, int]]] = {}  # who waits for a run, by its run_id
         self._done = 0
         # Here, not in the middle of the sweep, a user wants to hear of what is wrong.
-        outputs = [self._config(point | dict(self._lowest(point))).output for point in points]
+        configs = [self._config(point | dict(self._lowest(point))) for point in points]
+        _check_validation(sweep, configs)
+        outputs = [config.output for config in configs]
         #: Folder of all runs, absolute where it is local.
         self.output = outputs[0] if "://" in outputs[0] else os.path.abspath(outputs[0])
         for index in range(len(points)):
@@ -79,7 +85,7 @@ class Plan:
     @property
     def total(self) -> int:
         """Number of jobs; a configuration that is suggested twice counts twice and runs once."""
-        return len(self._points) * self._trials
+        return len(self._points) * (self._trials + len(self._confirm))
 
     @property
     def done(self) -> bool:
@@ -103,10 +109,15 @@ class Plan:
             if not self._studies:
                 continue
             batch = self._batches[point]
+            if position >= len(batch.trials):  # it confirms what was found
+                continue
             batch.results[position] = row
             if len(batch.results) == len(batch.trials):
                 self._studies[point].learn(batch)
-                self._suggest(point)
+                if self._asked[point] < self._trials:
+                    self._suggest(point)
+                else:
+                    self._add_confirmations(point)
 
     def _suggest(self, point: int) -> None:
         count = min(self._sweep.search.batch, self._trials - self._asked[point])
@@ -120,8 +131,18 @@ class Plan:
                 for key, dimension in self._searched.items():
                     if self._applies(dimension, values):
                         values[key] = _suggest_value(trial, key, dimension)
+                trial.set_user_attr(_VALUES, values)
             self._ready.append((point, position, Job(self._config(values), values)))
         self._batches[point] = batch
+
+    def _add_confirmations(self, point: int) -> None:
+        best = self._studies[point].best()
+        if best is None:  # every run failed
+            self._done += len(self._confirm)
+            return
+        for offset, seed in enumerate(self._confirm):
+            values = {**best, "seed": seed}
+            self._ready.append((point, len(self._batches[point].trials) + offset, Job(self._config(values), values)))
 
     def _expand(self, values: dict[str, Any], grid: list[tuple[str, Dimension]]) -> Iterator[dict[str, Any]]:
         if not grid:
@@ -165,6 +186,18 @@ class Plan:
             raise ConfigError(f"space, at {place or 'its base'}: {error}") from None
 
 
+def _check_validation(sweep: SweepConfig, configs: Iterable[Config]) -> None:
+    """Refuse to tune by validation samples that are not there."""
+    used: list[tuple[str, str]] = []
+    if any(dimension.grid is None for dimension in sweep.space.values()):
+        used += [("search.objectives", name) for name in sweep.search.objectives]
+    if sweep.early_stopping is not None:
+        used.append(("early_stopping.column", sweep.early_stopping.column))
+    for key, name in used:
+        if name.startswith("validation") and any(not config.data.validation for config in configs):
+            raise ConfigError(f"{key}: found {name!r}, allowed: others, as data.validation is 0 in a run")
+
+
 class _Study:
     """Optuna's search at one point of the grid."""
 
@@ -182,6 +215,14 @@ class _Study:
 
     def ask(self) -> optuna.Trial:
         return self._study.ask()
+
+    def best(self) -> dict[str, Any] | None:
+        """Values of the best trial, the first of several; None where all failed."""
+        done = [trial for trial in self._study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
+        if not done:
+            return None
+        values: dict[str, Any] = self._study.best_trial.user_attrs[_VALUES]
+        return values
 
     def learn(self, batch: _Batch) -> None:
         for position, trial in enumerate(batch.trials):

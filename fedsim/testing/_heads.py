@@ -13,6 +13,7 @@ from deltamask import PayloadError
 from fedsim.config import Config
 from fedsim.engine import Federation, SerialExecutor, make_model
 from fedsim.heads import HEADS, Head
+from fedsim.methods.wire import split_weight
 from fedsim.testing._experiments import (
     SmallExperiments,
     flipped_bit,
@@ -67,7 +68,8 @@ class HeadContract(SmallExperiments):
         assert [row["payload_bytes"] for row in outcomes[0].clients] == sizes
         assert first["uplink_bytes"] == sum(sizes)
         assert {row["downlink_bytes"] for row in outcomes[0].clients} == {len(executor.broadcasts[0].full)}
-        assert outcomes[2].round["loss"] < first["loss"] + 0.05
+        assert len(executor.broadcasts[0].full) < 100  # an untrained head is known
+        assert outcomes[2].round["loss"] < first["loss"] + 0.1
 
     def test_it_is_deterministic(self, config: Config) -> None:
         first, second = run_once(config)[2], run_rounds(config)[2]
@@ -92,7 +94,8 @@ class HeadContract(SmallExperiments):
 
     def test_corrupt_uploads_and_broadcasts_raise_the_typed_error(self, config: Config) -> None:
         executor, federation, _ = run_once(config)
-        upload, broadcast = executor.uploads[0, 0], executor.broadcasts[0].full
+        upload, _ = split_weight(executor.uploads[0, 0], config.head.weighted)
+        broadcast = executor.broadcasts[0].full
         client = HEADS.get(config.head.name).client(config.head, config, make_model(config, classes=10))
         for damaged in (flipped_bit(upload), upload[:-1], b""):
             with pytest.raises(PayloadError):

@@ -8,11 +8,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 from deltamask import PayloadError
 from fedsim.config import Config
 from fedsim.engine import Broadcast, Federation, SerialExecutor, make_model
 from fedsim.methods import METHODS, Method, MethodClient
+from fedsim.methods.wire import pack_relay, split_weight
 from fedsim.testing._experiments import (
     SmallExperiments,
     flipped_bit,
@@ -70,10 +72,9 @@ class MethodContract(SmallExperiments):
         for outcome in outcomes:
             index = outcome.round["round"]
             uploads = [executor.uploads[index, row["client"]] for row in outcome.clients]
-            broadcast = executor.broadcasts[index]
             # Every client takes part in every round, so after the first one it has the version before.
-            sizes = [len(broadcast.full), *([len(broadcast.delta)] if broadcast.delta else [])]
-            assert [row["downlink_bytes"] for row in outcome.clients] == [min(sizes)] * len(uploads)
+            step = executor.broadcasts[index].step
+            assert [row["downlink_bytes"] for row in outcome.clients] == [len(step)] * len(uploads)
             downlink = sum(row["downlink_bytes"] for row in outcome.clients)
             bits = [8 * len(upload) for upload in uploads]
             assert [row["payload_bytes"] for row in outcome.clients] == [len(upload) for upload in uploads]
@@ -122,9 +123,15 @@ class MethodContract(SmallExperiments):
         assert len(outcomes[1].clients) == 4
 
     def test_corrupt_uploads_and_broadcasts_raise_the_typed_error(self, config: Config) -> None:
-        executor, federation, _ = run_once(config)
-        upload, broadcast = executor.uploads[1, 0], executor.broadcasts[1].full
+        executor, federation, outcomes = run_once(config)
+        sent, broadcast = executor.uploads[1, 0], executor.broadcasts[1].full
         server, client = federation.servers["method"], _client(config)
+        upload, weight = split_weight(sent, config.method.weighted)
+        samples = outcomes[1].clients[0]["samples"]
+        assert weight == (samples if config.method.weighted else 1)
+        if config.method.weighted:
+            with pytest.raises(PayloadError, match="checksum"):
+                split_weight(flipped_bit(sent), True)
         with pytest.raises(PayloadError, match="checksum"):
             server.decode(1, 0, flipped_bit(upload))
         with pytest.raises(PayloadError, match="checksum"):
@@ -141,6 +148,33 @@ class MethodContract(SmallExperiments):
             for cut in (b"", delta[:-1]):
                 with pytest.raises(PayloadError):
                     client.receive_delta(cut, client.receive(broadcast))
+
+    def test_clients_that_missed_rounds_get_to_the_same_state_by_relays_and_by_deltas(self, config: Config) -> None:
+        executor, federation, outcomes = run_once(config)
+        server, start = federation.servers["method"], executor.broadcasts[1].full
+        last = federation.downlink.current("method", server)
+        if server.replayable:
+            replica = METHODS.get(config.method.name).server(config.method, config, make_model(config, classes=10))
+            replica.adopt(start)
+            for outcome in outcomes[1:]:
+                index = outcome.round["round"]
+                uploads = [(row["client"], executor.uploads[index, row["client"]]) for row in outcome.clients]
+                relay = pack_relay(index, uploads)
+                for damaged in (flipped_bit(relay), relay[:-1], b""):
+                    with pytest.raises(PayloadError):
+                        replica.replay(damaged)
+                replica.replay(relay)
+                assert replica.digest() == outcome.round["state_digest"]
+            assert replica.broadcast() == last.full
+        client, deltas = _client(config), [executor.broadcasts[2].delta, last.delta]
+        if None not in deltas:
+            state = client.receive(start)
+            for delta in deltas:
+                assert delta is not None
+                state = client.receive_delta(delta, state)
+            features, _ = executor.trainer.samples("test", np.arange(8))
+            outputs = [client.evaluations(s, 2)["mean"]()(features) for s in (state, client.receive(last.full))]
+            assert torch.equal(*outputs)
 
     def test_whoever_has_only_the_whole_state_has_what_deltas_lead_to(self, config: Config) -> None:
         executor, federation, _ = run_once(config)

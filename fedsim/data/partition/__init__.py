@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from fedsim.data import LoadedDataset
 from fedsim.data.partition.base import Partition, Partitioner, Samples, partition
 from fedsim.data.partition.dirichlet import Dirichlet
 from fedsim.data.partition.iid import Iid
@@ -18,6 +21,7 @@ PARTITIONERS: Registry[type[Partitioner]] = Registry(
 )
 
 
-def make_partition(train: Samples, params: PartitionSettings, seed: int) -> Partition:
-    """The split of training samples over clients that settings and a seed give."""
-    return partition(PARTITIONERS.get(params.name), train, params, seed)
+def make_partition(dataset: LoadedDataset, params: PartitionSettings, seed: int) -> Partition:
+    """The split over clients, by settings and seed, of the training samples that are not held out for validation."""
+    split = partition(PARTITIONERS.get(params.name), dataset.train.take(dataset.client_rows), params, seed)
+    return replace(split, order=dataset.client_rows[split.order])

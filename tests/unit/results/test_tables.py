@@ -76,9 +76,7 @@ def test_main_table_is_methods_by_datasets():
 
 
 def test_pareto_front_keeps_what_nothing_beats():
-    table = pd.DataFrame(
-        {"accuracy": [0.5, 0.6, 0.6, 0.6, 0.4, 0.9, None], "uplink_bytes": [10, 20, 20, 30, 15, 90, 1]}
-    )
+    table = pd.DataFrame({"accuracy": [0.5, 0.6, 0.6, 0.6, 0.4, 0.9, None], "total_bytes": [10, 20, 20, 30, 15, 90, 1]})
     front = tables.pareto_front(table)
     assert front.to_numpy().tolist() == [[0.5, 10], [0.6, 20], [0.6, 20], [0.9, 90]]
     with pytest.raises(ValueError, match="cost: found 'bytes'"):
@@ -95,7 +93,7 @@ def test_bytes_to_a_target_count_from_the_first_round():
             "downlink_bytes": [100] * 6,
         }
     )
-    results = Results(RUNS.iloc[:3], rounds, pd.DataFrame())
+    results = Results(RUNS.iloc[:3].assign(best_accuracy=[0.502, 0.3, None]), rounds, pd.DataFrame())
     table = tables.bytes_to_target(results, 0.5)
     assert table["run_id"].str[-1].tolist() == ["0", "1"]
     assert table["bytes"].tolist() == [15, pd.NA]
@@ -105,6 +103,27 @@ def test_bytes_to_a_target_count_from_the_first_round():
     for arguments, message in (({"within": 1.0}, "within: found 1.0"), ({"direction": "up"}, "direction: found 'up'")):
         with pytest.raises(ValueError, match=message):
             tables.bytes_to_target(results, **arguments)
+
+
+def test_accuracy_at_a_budget_is_that_of_the_best_round_it_pays_for_by_validation():
+    rounds = pd.DataFrame(
+        {
+            "run_id": ["a"] * 4 + ["b"] * 3,
+            "round": [0, 1, 2, 3, 0, 1, 2],
+            "accuracy": [0.1, 0.6, 0.5, 0.4, 0.2, 0.3, 0.25],
+            "validation_accuracy": [0.1, 0.3, 0.4, 0.2, None, None, None],
+            "uplink_bytes": [20, 20, 20, 20, 10, 10, 10],
+            "downlink_bytes": [0, 20, 20, 20, 0, 10, 1000],
+        }
+    )
+    runs = pd.DataFrame({"run_id": ["a", "b"], "method": ["x", "y"], "clients": [2, 10], "seed": [0, 0]})
+    results = Results(runs, rounds, pd.DataFrame())
+    table = tables.accuracy_at_bytes(results, [2e-6, 30, 50, 1e6]).set_index("run_id")
+    assert table.columns.tolist()[-1] == "accuracy at 1 MB"
+    values = [[None if value != value else value for value in row] for row in table.iloc[:, -4:].to_numpy().tolist()]
+    assert values == [[None, 0.6, 0.5, 0.5], [None, 0.3, 0.3, 0.25]]
+    uplink = tables.accuracy_at_bytes(results, [30], direction="uplink")
+    assert uplink.iloc[:, -1].tolist() == [0.5, 0.25]
 
 
 def test_tables_as_text(tmp_path):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from fedsim import ConfigError
-from fedsim.data.partition import PARTITIONERS, partition
+from fedsim import ConfigError, load_config
+from fedsim.data import load_dataset
+from fedsim.data.partition import PARTITIONERS, make_partition, partition
 from fedsim.data.partition.dirichlet import Dirichlet
 from fedsim.data.partition.iid import Iid
 from fedsim.data.partition.natural import Natural
@@ -86,3 +87,17 @@ def test_natural_keeps_groups_whole_and_refuses_more_clients_than_groups():
         split(Natural, grouped, 0, clients=31, column="writer")
     with pytest.raises(ConfigError, match=r"partition.column: found none"):
         split(Natural, grouped, 0, clients=7)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.999])
+def test_clients_have_all_training_samples_but_those_held_out_by_seed(share):
+    config = load_config(overrides=[f"data.validation={share}", "data.train_samples=200", "partition.clients=1"])
+    held_out = []
+    for seed in (0, 0, 1):
+        dataset = load_dataset(config.data, seed)
+        split = make_partition(dataset, config.partition, seed)
+        assert np.array_equal(np.sort([*split.order, *dataset.validation_rows]), np.arange(200))
+        held_out.append(dataset.validation_rows.tolist())
+    assert len(held_out[0]) == min(199, np.ceil(200 * share))
+    assert held_out[0] == held_out[1]
+    assert (held_out[0] == held_out[2]) == (share == 0)

@@ -20,7 +20,7 @@ _SMALL = {
     "seed": 3,
     "rounds": 2,
     "participation": 0.6,
-    "data": {"train_samples": 300, "test_samples": 200},
+    "data": {"train_samples": 300, "test_samples": 200, "validation": 0},
     "partition": {"clients": 5},
     "model": {"masked_blocks": 1},
     "cluster": {"executor": "serial"},

@@ -95,7 +95,7 @@ CONFIG = {"model": {"masked_blocks": 1}, "data": {"train_samples": 300}}
 
 def make_features(tmp_path, *overrides):
     config = load_config(CONFIG, [f"cluster.feature_store={tmp_path / 'store'}", *overrides])
-    dataset = load_dataset(config.data)
+    dataset = load_dataset(config.data, config.seed)
     return PrefixFeatures(config, build_model(config.model, len(dataset.classes)), dataset.train.images)
 
 

@@ -14,9 +14,11 @@ def embeddings(model, images):
 def test_fit_is_linear_discriminant_analysis(small_config):
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-    config = small_config("head.name=fit", "head.shrinkage=0.2", "partition.name=dirichlet", "partition.alpha=0.1")
+    config = small_config(
+        "head.name=fit", "head.shrinkage=0.2", "partition.name=dirichlet", "partition.alpha=0.1", "data.validation=0"
+    )
     _, federation, _ = run_rounds(config)
-    dataset, y = load_dataset(config.data), load_dataset(config.data).train.labels
+    dataset, y = load_dataset(config.data, config.seed), load_dataset(config.data, config.seed).train.labels
     x, test_x = (embeddings(federation.model, split.images) for split in (dataset.train, dataset.test))
     reference = LinearDiscriminantAnalysis(solver="lsqr", priors=np.bincount(y) / len(y), shrinkage=None)
     means = np.stack([x[y == c].mean(0) for c in range(10)])

@@ -9,6 +9,8 @@ VARIANTS = {
     "sparse fedavg": ["method.name=fedavg", "method.compressor.name=top-k", "method.error_feedback=true"],
     "fedavgm": ["method.name=fedavg", "method.server_momentum=0.5", "method.server_lr=0.5", "train.optimizer=sgd"],
     "eden 0.09": ["method.name=eden", "method.compressor.rate=0.09", "train.lr=1e-4"],
+    "coarse downlink": ["method.name=fedavg", "method.downlink.name=eden", "method.server_momentum=0.5"],
+    "eden momentum": ["method.name=eden", "method.server_momentum=0.5", "train.lr=1e-4"],
     "half lora": ["method.name=lora", "method.compressor.name=none", "method.compressor.dtype=float16"],
 }
 

@@ -5,16 +5,20 @@ import pytest
 
 from deltamask import stream_key
 from fedsim.compression import make_compressor
-from fedsim.engine import Federation, SerialExecutor
+from fedsim.engine import Federation, SerialExecutor, make_model
+from fedsim.methods import METHODS
+from fedsim.methods.wire import split_weight
 from fedsim.testing import run_rounds
 
 
-def mean_update(executor, federation, params, weights):
-    compressor = make_compressor(params)
+def mean_update(executor, federation, method, weights):
+    compressor = make_compressor(method.compressor)
     size = federation.state()["method.vector"].size
+    sent = [split_weight(executor.uploads[1, client], method.weighted) for client in range(len(weights))]
+    assert [weight for _, weight in sent] == weights
     updates = [
-        compressor.decode(executor.uploads[1, client], size, stream_key(0, "compression", 1, client))
-        for client in range(len(weights))
+        compressor.decode(upload, size, stream_key(0, "compression", 1, client))
+        for client, (upload, _) in enumerate(sent)
     ]
     return np.average(updates, axis=0, weights=weights)
 
@@ -25,7 +29,7 @@ def test_the_server_adds_the_mean_of_the_updates_weighted_as_each_paper_says(sma
     executor, federation, outcomes = run_rounds(config)
     start = Federation(config, executor).state()["method.vector"]
     weights = [row["samples"] if weighted else 1 for row in outcomes[1].clients]
-    expected = start + mean_update(executor, federation, config.method.compressor, weights)
+    expected = start + mean_update(executor, federation, config.method, weights)
     assert np.allclose(federation.state()["method.vector"], expected, atol=1e-6)
 
 
@@ -58,7 +62,29 @@ def test_error_feedback_keeps_what_was_not_sent_for_the_clients_next_round(small
     state = federation.state()
     compressor = make_compressor(config.method.compressor)
     for client in range(2):
-        sent = compressor.decode(executor.uploads[2, client], federation.dimension, 0)
+        sent = compressor.decode(split_weight(executor.uploads[2, client], True)[0], federation.dimension, 0)
         kept = state[f"varying.client_state.{client}"]
         assert not kept[sent != 0].any()
         assert np.count_nonzero(kept) > 0.9 * federation.dimension
+
+
+@pytest.mark.parametrize("rate", [1, 4])
+def test_a_coarse_downlink_is_short_and_its_error_is_sent_later(small_config, rate):
+    overrides = ["method.name=fedavg", "rounds=6", "partition.clients=2", "model.masked_blocks=1"]
+    config = small_config(*overrides, "method.downlink.name=eden", f"method.downlink.rate={rate}")
+    executor, federation, _ = run_rounds(config)
+    assert len(executor.broadcasts[3].step) < (rate / 8 + 0.01) * federation.dimension
+    state = federation.state()
+    sent, unsent = state["method.vector"], state["method.unsent"]
+    assert np.linalg.norm(unsent) > 0
+    server = federation.servers["method"]
+    assert np.array_equal(_client_vector(config, server), sent)  # training starts from the coarser model
+    exact = run_rounds(small_config(*overrides))[1].state()["method.vector"]
+    start = Federation(config, executor).state()["method.vector"]
+    # What was sent and what was not are together the sum of the updates, though those are of a coarser model.
+    assert np.corrcoef(sent + unsent - start, exact - start)[0, 1] > 0.8
+
+
+def _client_vector(config, server):
+    client = METHODS.get("fedavg").client(config.method, config, make_model(config, classes=10))
+    return client.receive(server.broadcast())["vector"]

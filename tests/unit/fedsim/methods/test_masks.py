@@ -5,6 +5,7 @@ import pytest
 
 from deltamask.payload import HEADER_BYTES
 from fedsim.engine import Federation, SerialExecutor
+from fedsim.methods.fedmask import FedMask
 from fedsim.methods.mask import unpack_mask
 from fedsim.testing import run_rounds
 
@@ -29,8 +30,12 @@ def test_fedpm_may_start_from_normal_scores(small_config):
 
 
 def test_fedmask_sends_one_bit_a_parameter_and_averages_masks(small_config):
-    executor, federation, _ = run_rounds(small_config("method.name=fedmask", "rounds=1", "partition.clients=3"))
+    config = small_config("method.name=fedmask", "rounds=1", "partition.clients=3")
+    executor, federation, _ = run_rounds(config)
     masks = [unpack_mask(executor.uploads[1, client], federation.dimension, "bitmap") for client in range(3)]
     assert all(len(executor.uploads[1, client]) == HEADER_BYTES + federation.dimension // 8 for client in range(3))
     assert all(0 < mask.mean() < 1 for mask in masks)
-    assert np.array_equal(federation.state()["method.scores"], np.mean(masks, axis=0).astype(np.float32))
+    assert np.array_equal(federation.state()["method.ones_d"], np.sum(masks, axis=0))
+    client = FedMask.client(config.method, config, federation.model)
+    scores = config.method.scores(client.receive(federation.servers["method"].broadcast()).probabilities)
+    assert np.array_equal(scores, np.mean(masks, axis=0).astype(np.float32))

@@ -30,7 +30,9 @@ def run_all(plan, order=0):
             under_way.append(job)
         job = under_way.pop(shuffle.randrange(len(under_way)))
         jobs.append(job)
-        plan.tell(job, {"final_accuracy": 1 / (1 + abs(job.config.train.lr - 0.2)), "uplink_bytes": job.config.seed})
+        plan.tell(
+            job, {"validation_accuracy": 1 / (1 + abs(job.config.train.lr - 0.2)), "uplink_bytes": job.config.seed}
+        )
     return jobs
 
 
@@ -67,7 +69,7 @@ def test_conditions_see_defaults_and_whole_groups_may_vary():
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
 def test_a_search_has_the_same_jobs_whatever_ends_first(sampler):
-    search = {"trials": 7, "batch": 3, "sampler": sampler, "objectives": {"final_accuracy": "max"}}
+    search = {"trials": 7, "batch": 3, "sampler": sampler, "objectives": {"validation_accuracy": "max"}}
     runs = [{job.config.run_id for job in run_all(plan(GRID | SEARCH, search=search), order)} for order in range(3)]
     assert runs[0] == runs[1] == runs[2]
     assert len(runs[0]) == 4 * 7
@@ -87,7 +89,7 @@ def test_a_configuration_that_comes_twice_runs_once():
     job = duplicated.next()
     assert duplicated.next() is None
     assert not duplicated.done
-    duplicated.tell(job, {"final_accuracy": 0.5})
+    duplicated.tell(job, {"validation_accuracy": 0.5})
     assert duplicated.done
 
 
@@ -96,7 +98,7 @@ def test_failed_runs_do_not_end_a_search():
     count = 0
     while not failing.done:
         job = failing.next()
-        failing.tell(job, None if count % 2 else {"final_accuracy": 0.5})
+        failing.tell(job, None if count % 2 else {"validation_accuracy": 0.5})
         count += 1
     assert count == 4
 
@@ -178,3 +180,42 @@ def test_the_example_of_the_documentation_is_valid():
 def first_jobs(plan):
     while (job := plan.next()) is not None:
         yield job
+
+
+def test_tuning_by_validation_samples_needs_some():
+    sweep = {"base": {"data": {"validation": 0}}, "space": {"seed": {"grid": [0, 1]}}}
+    assert Plan(load_sweep(sweep)).total == 2
+    searched = sweep | {"space": {"train.lr": {"uniform": [0.1, 0.2]}}}
+    with pytest.raises(ConfigError, match=r"search.objectives: found 'validation_accuracy', .*data.validation"):
+        Plan(load_sweep(searched))
+    assert Plan(load_sweep(searched, ["search.objectives={uplink_bytes: min}"])).total == 20
+    with pytest.raises(ConfigError, match=r"early_stopping.column: found 'validation_accuracy'"):
+        Plan(load_sweep(sweep | {"early_stopping": {}}))
+
+
+def test_the_best_of_each_search_is_run_again_with_other_seeds():
+    space = {"partition.clients": {"grid": [4, 5]}, "train.lr": {"uniform": [0.1, 0.9]}}
+    sweep = load_sweep({"space": space, "search": {"trials": 5, "batch": 2, "confirm": [7, 8]}})
+    plan = Plan(sweep)
+    assert plan.total == 14
+    jobs = []
+    while not plan.done:
+        job = plan.next()
+        jobs.append(job)
+        plan.tell(job, {"validation_accuracy": -abs(job.config.train.lr - 0.3) - job.config.partition.clients})
+    for clients in (4, 5):
+        tried = [job for job in jobs if job.config.partition.clients == clients]
+        best = min((job for job in tried if job.config.seed == 0), key=lambda job: abs(job.config.train.lr - 0.3))
+        confirmed = [job for job in tried if job.config.seed]
+        assert [job.config.seed for job in confirmed] == [7, 8]
+        assert {job.config.train.lr for job in confirmed} == {best.config.train.lr}
+        assert len(tried) == 7
+
+
+def test_a_search_of_which_every_run_fails_has_nothing_to_confirm():
+    plan = Plan(load_sweep({"space": {"train.lr": {"uniform": [0.1, 0.9]}}, "search": {"trials": 3, "confirm": [1]}}))
+    for _ in range(3):
+        plan.tell(plan.next(), None)
+    assert plan.done
+    with pytest.raises(ConfigError, match=r"search.confirm: found \[1\], allowed: none"):
+        load_sweep({"search": {"confirm": [1], "objectives": {"validation_accuracy": "max", "uplink_bytes": "min"}}})

@@ -1,0 +1,38 @@
+"""The temperature of a fitted head: what its logits are divided by before anything is trained on top of it.
+
+Closed-form heads have logits of any size: scores between 0 and 1, or far too large in many dimensions. Training by
+cross-entropy that starts there first undoes the size, at the cost of what else it could learn.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedsim.engine._types import EvaluationSums, PieceSums, total
+from fedsim.heads import FittedHeadSettings
+from fedsim.settings import HeadSettings
+
+_GRID = tuple(2.0 ** (eighth / 8) for eighth in range(-80, 81))
+
+
+def temperatures(head: HeadSettings) -> tuple[float, ...]:
+    """Temperatures to evaluate a head with: the given one, or a grid; none for heads that are not fitted."""
+    if not isinstance(head, FittedHeadSettings):
+        return ()
+    return _GRID if head.temperature is None else (head.temperature,)
+
+
+def best_temperature(head: HeadSettings, validation: list[PieceSums]) -> int:
+    """The position of that with the lowest cross-entropy on validation samples; of 1 where there are none."""
+    candidates = temperatures(head)
+    if len(candidates) == 1 or validation:
+        return int(np.argmin(total(validation, "mean").tempered)) if validation else 0
+    return candidates.index(1.0)
+
+
+def tempered(pieces: list[PieceSums], position: int) -> list[PieceSums]:
+    """Evaluations of a head as they are with one of its :func:`temperatures`."""
+    return [
+        {name: EvaluationSums(sums.samples, sums.correct, sums.tempered[position]) for name, sums in piece.items()}
+        for piece in pieces
+    ]

@@ -1,0 +1,24 @@
+"""Ridge regression as a head for other methods."""
+
+from __future__ import annotations
+
+from fedsim.heads.base import FittedHeadSettings, Head
+from fedsim.methods.ridge import RidgeServer, penalty_field, projection_field
+from fedsim.methods.statistics import StatisticsClient
+
+
+class RidgeSettings(FittedHeadSettings):
+    """Keys of :class:`RidgeHead`."""
+
+    name: str = "ridge"
+    penalty: float | None = penalty_field()
+    projection: int | None = projection_field()
+
+
+class RidgeHead(Head):
+    """The head of :class:`fedsim.methods.ridge.Ridge`, with a temperature, frozen under another method."""
+
+    name = "ridge"
+    summary = "ridge regression in closed form from Gram matrices and class sums, the same for every partition"
+    Params = RidgeSettings
+    Client, Server = StatisticsClient, RidgeServer

@@ -1,0 +1,137 @@
+"""Ridge regression of the labels on the embeddings, in closed form from sums over clients.
+
+Analytic federated learning (He et al., "AFL: A Single-Round Analytic Approach for Federated Learning with Pre-trained
+Models", CVPR 2025, arXiv 2405.16240) and Fed3R (Fani et al., "Accelerating Heterogeneous Federated Learning with
+Closed-form Classifiers", ICML 2024, arXiv 2406.01116).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+import deltamask as dm
+from fedsim.methods.base import ClientTask, Method, Trained
+from fedsim.methods.head import untrained
+from fedsim.methods.statistics import S, StatisticsClient, StatisticsServer
+from fedsim.methods.wire import pack_changed, pack_tensors
+from fedsim.settings import MethodSettings
+
+_NOTHING = pack_tensors({})  # of a client that has sent its sums
+#: Penalties to choose from, in largest eigenvalues of the Gram matrix, which float32 sums know to about 2^-20.
+_PENALTIES = 2.0 ** np.arange(-20, 4.5, 0.5)
+
+
+def penalty_field() -> Any:
+    """The key ``penalty``."""
+    return Field(
+        None,
+        ge=0,
+        description="added to the Gram matrix; by generalised cross-validation when not given",
+    )
+
+
+def projection_field() -> Any:
+    """The key ``projection``."""
+    return Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="width of a seeded random projection of embeddings, for shorter uploads",
+    )
+
+
+def ridge(
+    counts: np.ndarray, sums: np.ndarray, gram: np.ndarray, penalty: float | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Regression of one-hot labels on centred embeddings, whose intercept is not penalised.
+
+    Args:
+        counts: samples of each class, shape ``(classes,)``.
+        sums: sums of their embeddings, shape ``(classes, size)``.
+        gram: the Gram matrix of all embeddings, shape ``(size, size)``.
+        penalty: added to the diagonal of the centred Gram matrix. When None, that of least generalised
+            cross-validation error (Golub, Heath, Wahba 1979), which these sums suffice for.
+
+    Returns:
+        Weights of shape ``(classes, size)`` and the bias of shape ``(classes,)``, float64.
+    """
+    samples = counts.sum()
+    mean, share = sums.sum(0) / samples, counts / samples
+    values, vectors = np.linalg.eigh(gram - samples * np.outer(mean, mean))
+    values = np.maximum(values, 0)
+    targets = vectors.T @ (sums - np.outer(counts, mean)).T  # of shape (size, classes)
+    if penalty is None:
+        candidates = _PENALTIES * max(values.max(), 1e-30)
+        total = samples - (counts**2).sum() / samples
+        power = (targets**2).sum(1)
+        damped = values + candidates[:, None]
+        error = total - 2 * (power / damped).sum(1) + (values * power / damped**2).sum(1)
+        freedom = 1 + (values / damped).sum(1)
+        # As many parameters as samples leave nothing to judge by.
+        scores = np.where(freedom < samples, error / np.maximum(1 - freedom / samples, 1e-12) ** 2, np.inf)
+        penalty = float(candidates[scores.argmin()])
+    inverse = np.divide(1, values + penalty, out=np.zeros_like(values), where=values + penalty > 0)
+    weights = (vectors @ (targets * inverse[:, None])).T
+    return weights, share - weights @ mean
+
+
+class RidgeServer(StatisticsServer[S]):
+    """Solves for the head of ridge regression."""
+
+    def solve(self, counts: np.ndarray, sums: np.ndarray, gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        penalty: float | None = self.params.penalty  # type: ignore[attr-defined]
+        return ridge(counts, sums, gram, penalty)
+
+
+class RidgeSettings(MethodSettings):
+    """Parameters of :class:`Ridge`."""
+
+    name: str = "ridge"
+    penalty: float | None = penalty_field()
+    projection: int | None = projection_field()
+
+
+class _Client(StatisticsClient[RidgeSettings]):
+    """Sends its sums once, in its first round."""
+
+    def train(self, state: Any, task: ClientTask) -> Trained:
+        return Trained({}) if task.client_state is not None else super().train(state, task)
+
+    def keep(self, trained: Any, update: dm.Update, task: ClientTask) -> np.ndarray | None:
+        return np.ones(1, np.float32)
+
+
+class _Server(RidgeServer[RidgeSettings]):
+    """Adds up the sums of all clients that took part so far; a head that another method fitted is not needed."""
+
+    def broadcast(self) -> bytes:
+        if not self._sums["counts"].any():
+            return pack_changed(known := untrained(self.model), known)
+        return super().broadcast()
+
+    def decode(self, round_index: int, client: int, payload: bytes) -> dict[str, np.ndarray]:
+        return {} if payload == _NOTHING else super().decode(round_index, client, payload)
+
+    def finish_round(self) -> None:
+        self._update_head()
+
+    def state(self) -> dict[str, np.ndarray]:
+        return super().state() | {f"sums.{name}": array for name, array in self._sums.items()}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        super().restore({name: array for name, array in state.items() if not name.startswith("sums.")})
+        self._sums = {name: state[f"sums.{name}"].copy() for name in self._sums}
+
+
+class Ridge(Method):
+    """One head in closed form from the sums of all clients; more rounds add clients that were not sampled before."""
+
+    name = "ridge"
+    summary = "the head alone, in closed form: each client sends its Gram matrix and class sums once"
+    Params = RidgeSettings
+    train_defaults: ClassVar[Mapping[str, Any] | None] = None
+    Client, Server = _Client, _Server
