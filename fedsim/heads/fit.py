@@ -10,18 +10,16 @@ import numpy as np
 from pydantic import Field
 
 from fedsim.heads.base import FittedHeadSettings, Head
-from fedsim.methods.ridge import projection_field
-from fedsim.methods.statistics import StatisticsClient, StatisticsServer
+from fedsim.methods.statistics import StatisticsClient, StatisticsServer, StatisticsSettings
 
 _PSEUDO_COUNT = 0.5  # of a class that no client has
 
 
-class FitSettings(FittedHeadSettings):
+class FitSettings(StatisticsSettings, FittedHeadSettings):
     """Keys of :class:`Fit`."""
 
     name: str = "fit"
     shrinkage: float = Field(0.1, ge=0, le=1, description="of the covariance towards the identity")
-    projection: int | None = projection_field()
 
 
 class _Server(StatisticsServer[FitSettings]):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from fedsim.heads.base import FittedHeadSettings, Head
-from fedsim.methods.ridge import RidgeServer, penalty_field, projection_field
+from fedsim.methods.ridge import RidgeKeys, RidgeServer
 from fedsim.methods.statistics import StatisticsClient
 
 
-class RidgeSettings(FittedHeadSettings):
+class RidgeSettings(RidgeKeys, FittedHeadSettings):
     """Keys of :class:`RidgeHead`."""
 
     name: str = "ridge"
-    penalty: float | None = penalty_field()
-    projection: int | None = projection_field()
 
 
 class RidgeHead(Head):

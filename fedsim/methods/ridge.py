@@ -8,7 +8,7 @@ Closed-form Classifiers", ICML 2024, arXiv 2406.01116).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -16,7 +16,7 @@ from pydantic import Field
 import deltamask as dm
 from fedsim.methods.base import ClientTask, Method, Trained
 from fedsim.methods.head import untrained
-from fedsim.methods.statistics import S, StatisticsClient, StatisticsServer
+from fedsim.methods.statistics import StatisticsClient, StatisticsServer, StatisticsSettings
 from fedsim.methods.wire import pack_changed, pack_tensors
 from fedsim.settings import MethodSettings
 
@@ -25,23 +25,15 @@ _NOTHING = pack_tensors({})  # of a client that has sent its sums
 _PENALTIES = 2.0 ** np.arange(-20, 4.5, 0.5)
 
 
-def penalty_field() -> Any:
-    """The key ``penalty``."""
-    return Field(
-        None,
-        ge=0,
-        description="added to the Gram matrix; by generalised cross-validation when not given",
+class RidgeKeys(StatisticsSettings):
+    """Keys of ridge regression."""
+
+    penalty: float | None = Field(
+        None, ge=0, description="added to the Gram matrix; by generalised cross-validation when not given"
     )
 
 
-def projection_field() -> Any:
-    """The key ``projection``."""
-    return Field(
-        None,
-        ge=1,
-        le=1_000_000,
-        description="width of a seeded random projection of embeddings, for shorter uploads",
-    )
+R = TypeVar("R", bound=RidgeKeys)
 
 
 def ridge(
@@ -79,27 +71,27 @@ def ridge(
     return weights, share - weights @ mean
 
 
-class RidgeServer(StatisticsServer[S]):
+class RidgeServer(StatisticsServer[R]):
     """Solves for the head of ridge regression."""
 
     def solve(self, counts: np.ndarray, sums: np.ndarray, gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        penalty: float | None = self.params.penalty  # type: ignore[attr-defined]
-        return ridge(counts, sums, gram, penalty)
+        return ridge(counts, sums, gram, self.params.penalty)
 
 
-class RidgeSettings(MethodSettings):
+class RidgeSettings(RidgeKeys, MethodSettings):
     """Parameters of :class:`Ridge`."""
 
     name: str = "ridge"
-    penalty: float | None = penalty_field()
-    projection: int | None = projection_field()
 
 
 class _Client(StatisticsClient[RidgeSettings]):
     """Sends its sums once, in its first round."""
 
     def train(self, state: Any, task: ClientTask) -> Trained:
-        return Trained({}) if task.client_state is not None else super().train(state, task)
+        return Trained(None) if task.client_state is not None else super().train(state, task)
+
+    def encode(self, trained: Any, state: Any, task: ClientTask) -> dm.Update:
+        return dm.Update(_NOTHING) if trained is None else super().encode(trained, state, task)
 
     def keep(self, trained: Any, update: dm.Update, task: ClientTask) -> np.ndarray | None:
         return np.ones(1, np.float32)

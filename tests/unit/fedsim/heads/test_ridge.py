@@ -127,3 +127,12 @@ def test_as_a_method_each_client_sends_its_sums_once(small_config):
             seen.add(row["client"])
     assert len(seen) > 3
     assert outcomes[-1].round["accuracy"] > outcomes[0].round["accuracy"] + 0.5
+
+
+def test_a_compressed_scatter_matrix_costs_little_accuracy(small_config):
+    full, short = (
+        run_rounds(small_config("head.name=ridge", "rounds=1", *keys))[2][0]
+        for keys in ([], ["head.compressor.name=eden", "head.compressor.rate=3"])
+    )
+    assert short.clients[0]["payload_bytes"] < 0.25 * full.clients[0]["payload_bytes"]
+    assert short.round["accuracy"] > full.round["accuracy"] - 0.03
