@@ -19,7 +19,10 @@ class TimmFamily(BackboneFamily):
     """Any model of timm of a known architecture, with a tag or without: ``timm:vit_base_patch16_224.augreg_in1k``."""
 
     name = "timm:NAME"
-    summary = "any ConvMixer, ConvNeXt, MlpMixer, ResNet or VisionTransformer of timm, e.g. timm:vit_tiny_patch16_224"
+    summary = (
+        "any ConvMixer, ConvNeXt, EfficientNet, MlpMixer, ResNet or VisionTransformer of timm, e.g. "
+        "timm:vit_tiny_patch16_224"
+    )
     Params = PretrainedSettings
     architecture: ClassVar[str | None] = None
     arguments: ClassVar[dict[str, Any]] = {}

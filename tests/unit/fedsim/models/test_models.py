@@ -29,6 +29,8 @@ OTHERS = [
     "timm:resnet18.a1_in1k",
     "timm:convnext_atto",
     "timm:mixer_s32_224",
+    "timm:mobilenetv2_050",
+    "timm:efficientnet_b0.ra_in1k",
     "open_clip:ViT-B-16/laion2b_s34b_b88k",
 ]
 
