@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from fedsim import ConfigError, load_config
-from fedsim.models import BACKBONES, build_model, efficientnet_lite
+from fedsim.models import build_model, efficientnet_lite
 from fedsim.testing import BackboneContract, run_rounds, small_config
-from tests.unit.fedsim.models.libraries import library_forward
+from tests.unit.fedsim.models.libraries import library_forward, settings_of
 
 NAME = "efficientnet-lite0"
 FILE = "models/efficientnet-lite0-57934424.pth"
@@ -23,7 +23,7 @@ class TestPackageWeights(BackboneContract):
 
 
 def build(**keys):
-    return build_model(BACKBONES.get(NAME).Params(name=NAME, **keys), classes=10)
+    return build_model(settings_of(NAME, **keys), classes=10)
 
 
 def statistics(model):
