@@ -38,8 +38,8 @@ class EfficientNetLite0(BackboneFamily):
 
     name = "efficientnet-lite0"
     summary = (
-        "EfficientNet-Lite0, ImageNet-1k weights from the extra deltamask[pretrained], no download; five masked blocks "
-        "have 2,234,784 weights"
+        "EfficientNet-Lite0, ImageNet-1k weights from a Python package (the extra pretrained), no hub; five masked "
+        "blocks have 2,234,784 weights"
     )
     Params = EfficientNetLiteSettings
 

@@ -83,7 +83,9 @@ class DinoV2Small(TimmFamily):
     """DINOv2 ViT-S/14 (Oquab et al. 2023), positions interpolated from 518 pixels to the input size."""
 
     name = "dinov2-small"
-    summary = "DINOv2 ViT-S/14 at 14 to 518 pixels; five masked blocks have 8,847,360 weights"
+    summary = (
+        "DINOv2 ViT-S/14 at 14 to 518 pixels, weights from the hub or a file; five masked blocks have 8,847,360 weights"
+    )
     Params = DinoV2Settings
     architecture = "vit_small_patch14_dinov2.lvd142m"
 
@@ -96,7 +98,10 @@ class DinoV2Base(DinoV2Small):
     """DINOv2 ViT-B/14, as :class:`DinoV2Small`."""
 
     name = "dinov2-base"
-    summary = "DINOv2 ViT-B/14 at 14 to 518 pixels; five masked blocks have 35,389,440 weights"
+    summary = (
+        "DINOv2 ViT-B/14 at 14 to 518 pixels, weights from the hub or a file; five masked blocks have 35,389,440 "
+        "weights"
+    )
     architecture = "vit_base_patch14_dinov2.lvd142m"
 
 
