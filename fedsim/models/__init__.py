@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from fedsim.models.backbone import Backbone, BackboneFamily, PretrainedSettings
+from fedsim.models.efficientnet_lite import EfficientNetLite0
 from fedsim.models.open_clip_backbones import ClipBase, ClipLarge, OpenClipFamily
 from fedsim.models.task import TaskModel
 from fedsim.models.timm_backbones import ConvMixer, DinoV2Base, DinoV2Small, TimmFamily
@@ -16,7 +17,17 @@ __all__ = ["BACKBONES", "Backbone", "BackboneFamily", "PretrainedSettings", "Tas
 
 BACKBONES: Registry[type[BackboneFamily]] = Registry(
     "model.name",
-    [TinyViTFamily, ClipBase, ClipLarge, DinoV2Small, DinoV2Base, ConvMixer, OpenClipFamily, TimmFamily],
+    [
+        TinyViTFamily,
+        EfficientNetLite0,
+        ClipBase,
+        ClipLarge,
+        DinoV2Small,
+        DinoV2Base,
+        ConvMixer,
+        OpenClipFamily,
+        TimmFamily,
+    ],
     base=BackboneFamily,
 )
 

@@ -15,7 +15,7 @@ from fedsim.errors import ConfigError
 from fedsim.settings import ModelSettings
 
 #: Where weights come from.
-Weights = Literal["embedded", "hub", "checkpoint", "random"]
+Weights = Literal["embedded", "package", "hub", "checkpoint", "random"]
 
 
 class Backbone(nn.Module):
@@ -29,7 +29,8 @@ class Backbone(nn.Module):
         masked_blocks: how many of the last blocks are masked.
         input_size: height and width of the images, pixels.
         embedding_size: width of the embeddings.
-        weights: where the weights came from: ``"embedded"``, ``"hub"``, ``"checkpoint"`` or ``"random"``.
+        weights: where the weights came from: ``"embedded"``, ``"package"`` (of Python), ``"hub"``, ``"checkpoint"`` or
+            ``"random"``.
         mean, std: normalisation of pixels in [0, 1], a value a channel.
         interpolation: how images are resized to ``input_size``.
 

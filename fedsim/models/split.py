@@ -30,7 +30,7 @@ def split_timm(model: nn.Module) -> Parts:
     Raises:
         ConfigError: its architecture is none of those known here.
     """
-    from timm.models import ConvMixer, ConvNeXt, MlpMixer, ResNet, VisionTransformer
+    from timm.models import ConvMixer, ConvNeXt, EfficientNet, MlpMixer, ResNet, VisionTransformer
 
     network: Any = model
     if isinstance(network, VisionTransformer) and type(network).forward_features is VisionTransformer.forward_features:
@@ -43,13 +43,16 @@ def split_timm(model: nn.Module) -> Parts:
         stages: Any = network.stages
         blocks = [block for stage in stages for block in _after(stage.downsample, stage.blocks)]
         return _parts(network, ["stages"], blocks, _stem, lambda m, x: m.forward_head(m.norm_pre(x)))
+    if isinstance(network, EfficientNet):
+        blocks = [block for stage in network.blocks for block in stage]
+        return _parts(network, ["blocks"], blocks, _efficientnet_stem, _efficientnet_embedding)
     if isinstance(network, ResNet):
         layers = ["layer1", "layer2", "layer3", "layer4"]
         blocks = [block for layer in layers for block in getattr(network, layer)]
         return _parts(network, layers, blocks, _resnet_stem, lambda m, x: m.forward_head(x))
     raise ConfigError(
-        f"model.name: found a network of type {type(model).__name__}, allowed: ConvMixer, ConvNeXt, MlpMixer, ResNet "
-        "and VisionTransformer, whose blocks are known"
+        f"model.name: found a network of type {type(model).__name__}, allowed: ConvMixer, ConvNeXt, "
+        "EfficientNet, MlpMixer, ResNet and VisionTransformer, whose blocks are known"
     )
 
 
@@ -96,6 +99,16 @@ def _stem(network: Any, images: Tensor) -> Tensor:
 def _vit_stem(network: Any, images: Tensor) -> Tensor:
     tokens: Tensor = network.norm_pre(network.patch_drop(network._pos_embed(network.patch_embed(images))))
     return tokens
+
+
+def _efficientnet_stem(network: Any, images: Tensor) -> Tensor:
+    features: Tensor = network.bn1(network.conv_stem(images))
+    return features
+
+
+def _efficientnet_embedding(network: Any, features: Tensor) -> Tensor:
+    pooled: Tensor = network.forward_head(network.bn2(network.conv_head(features)))
+    return pooled
 
 
 def _resnet_stem(network: Any, images: Tensor) -> Tensor:

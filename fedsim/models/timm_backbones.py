@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, ClassVar
 
+from pydantic import Field
 from torch import nn
 
 from fedsim.data.torchvision_import import import_torchvision
@@ -19,10 +20,12 @@ class TimmFamily(BackboneFamily):
     """Any model of timm of a known architecture, with a tag or without: ``timm:vit_base_patch16_224.augreg_in1k``."""
 
     name = "timm:NAME"
-    summary = "any ConvMixer, ConvNeXt, MlpMixer, ResNet or VisionTransformer of timm, e.g. timm:vit_tiny_patch16_224"
+    summary = (
+        "any ConvMixer, ConvNeXt, EfficientNet, MlpMixer, ResNet or VisionTransformer of timm, e.g. "
+        "timm:vit_tiny_patch16_224"
+    )
     Params = PretrainedSettings
     architecture: ClassVar[str | None] = None
-    arguments: ClassVar[dict[str, Any]] = {}
 
     @classmethod
     def build(cls, params: PretrainedSettings) -> Backbone:
@@ -35,13 +38,14 @@ class TimmFamily(BackboneFamily):
         if architecture.partition(".")[0] not in known:
             raise unknown_name(params, known)
         pretrained = params.checkpoint is None and not params.random_weights
+        arguments = cls._arguments(params)
         try:
-            model: Any = timm.create_model(architecture, pretrained=pretrained, num_classes=0, **cls.arguments)
+            model: Any = timm.create_model(architecture, pretrained=pretrained, num_classes=0, **arguments)
         except Exception as error:  # what a hub raises without a network depends on the hub
             if not pretrained:
                 raise
             raise no_weights(params, error) from error
-        data = resolve_data_config(cls.arguments, model=model)
+        data = resolve_data_config(arguments, model=model)
         if params.checkpoint is not None:
             load_weights(model, params.checkpoint, convert=lambda w: _convert(w, model), ignored=_IGNORED)
         return Backbone(
@@ -55,6 +59,11 @@ class TimmFamily(BackboneFamily):
             interpolation="bilinear" if data["interpolation"] == "bilinear" else "bicubic",
         )
 
+    @classmethod
+    def _arguments(cls, params: Any) -> dict[str, Any]:
+        """Arguments of ``timm.create_model`` beside the name."""
+        return {}
+
 
 def _convert(weights: dict[str, Any], model: nn.Module) -> dict[str, Any]:
     """Names of other sources and position embeddings of other input sizes, as timm itself converts them."""
@@ -62,22 +71,38 @@ def _convert(weights: dict[str, Any], model: nn.Module) -> dict[str, Any]:
     return dict(convert(weights, model)) if convert else weights
 
 
+class DinoV2Settings(PretrainedSettings):
+    """Keys of DINOv2."""
+
+    input_size: int = Field(
+        224, ge=14, le=518, multiple_of=14, description="height and width of the images, pixels; trained at 518"
+    )
+
+
 class DinoV2Small(TimmFamily):
-    """DINOv2 ViT-S/14 (Oquab et al. 2023) at 224 pixels, positions interpolated from 518."""
+    """DINOv2 ViT-S/14 (Oquab et al. 2023), positions interpolated from 518 pixels to the input size."""
 
     name = "dinov2-small"
-    summary = "DINOv2 ViT-S/14 at 224 pixels; five masked blocks have 8,847,360 weights"
+    summary = (
+        "DINOv2 ViT-S/14 at 14 to 518 pixels, weights from the hub or a file; five masked blocks have 8,847,360 weights"
+    )
+    Params = DinoV2Settings
     architecture = "vit_small_patch14_dinov2.lvd142m"
-    arguments: ClassVar[dict[str, Any]] = {"img_size": 224}
+
+    @classmethod
+    def _arguments(cls, params: DinoV2Settings) -> dict[str, Any]:
+        return {"img_size": params.input_size}
 
 
-class DinoV2Base(TimmFamily):
-    """DINOv2 ViT-B/14 (Oquab et al. 2023) at 224 pixels, positions interpolated from 518."""
+class DinoV2Base(DinoV2Small):
+    """DINOv2 ViT-B/14, as :class:`DinoV2Small`."""
 
     name = "dinov2-base"
-    summary = "DINOv2 ViT-B/14 at 224 pixels; five masked blocks have 35,389,440 weights"
+    summary = (
+        "DINOv2 ViT-B/14 at 14 to 518 pixels, weights from the hub or a file; five masked blocks have 35,389,440 "
+        "weights"
+    )
     architecture = "vit_base_patch14_dinov2.lvd142m"
-    arguments: ClassVar[dict[str, Any]] = {"img_size": 224}
 
 
 class ConvMixer(TimmFamily):

@@ -3,9 +3,15 @@
 import torch
 
 from fedsim.data.torchvision_import import import_torchvision
+from fedsim.models import BACKBONES
 
 
-def library_forward(name):
+def settings_of(name, **keys):
+    """A backbone's own settings."""
+    return BACKBONES.get(name).Params(name=name, **keys)
+
+
+def library_forward(name, input_size=224):
     """The library's own network with random weights, and these."""
     import_torchvision()
     import open_clip
@@ -17,7 +23,7 @@ def library_forward(name):
         "dinov2-base": "vit_base_patch14_dinov2",
         "convmixer-768-32": "convmixer_768_32",
     }
-    sizes = {"img_size": 224} if name.startswith("dinov2") else {}
+    sizes = {"img_size": input_size} if name.startswith("dinov2") else {}
     if name in clip or name.startswith("open_clip:"):
         architecture = clip.get(name) or name.partition(":")[2].partition("/")[0]
         network = open_clip.model.CLIP(**open_clip.get_model_config(architecture)).visual

@@ -8,7 +8,7 @@ from fedsim import ConfigError
 from fedsim.data.torchvision_import import import_torchvision
 from fedsim.models import PretrainedSettings, build_model
 from fedsim.models.tiny_vit import TinyViT
-from tests.unit.fedsim.models.libraries import library_forward
+from tests.unit.fedsim.models.libraries import library_forward, settings_of
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "torch", "wrapped", "half"])
@@ -42,16 +42,20 @@ def test_a_whole_clip_checkpoint_and_a_classifier_are_accepted(tmp_path):
     build_model(PretrainedSettings(name="timm:vit_tiny_patch16_224", checkpoint=path), 10)
 
 
-def test_position_embeddings_of_another_input_size_are_interpolated(tmp_path):
+@pytest.mark.parametrize("size", [224, 112])
+def test_position_embeddings_of_another_input_size_are_interpolated(tmp_path, size):
     import_torchvision()
     import timm
 
     large = timm.create_model("vit_small_patch14_dinov2", num_classes=0)  # 518 pixels, as its weights are published
     path = str(tmp_path / "dinov2.safetensors")
     save_file(large.state_dict(), path)
-    model = build_model(PretrainedSettings(name="dinov2-small", checkpoint=path), 10)
-    assert model.backbone.input_size == 224
-    assert model.backbone.prefix[0].shell.pos_embed.shape == (1, 16 * 16 + 1, 384)
+    model = build_model(settings_of("dinov2-small", checkpoint=path, input_size=size), 10)
+    positions = model.backbone.prefix[0].shell.pos_embed
+    expected = timm.layers.resample_abs_pos_embed(large.pos_embed, [size // 14, size // 14])
+    assert model.backbone.input_size == size
+    assert positions.shape == (1, (size // 14) ** 2 + 1, 384)
+    torch.testing.assert_close(positions, expected)
     assert load_file(path)["pos_embed"].shape[1] == 37 * 37 + 1
 
 

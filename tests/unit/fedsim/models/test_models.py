@@ -14,7 +14,7 @@ import deltamask as dm
 from fedsim import ConfigError
 from fedsim.config import load_config
 from fedsim.models import BACKBONES, PretrainedSettings, build_model
-from tests.unit.fedsim.models.libraries import library_forward
+from tests.unit.fedsim.models.libraries import library_forward, settings_of
 
 #: Masked parameters of five blocks, and all parameters of the vision tower.
 PAPER = {
@@ -29,16 +29,18 @@ OTHERS = [
     "timm:resnet18.a1_in1k",
     "timm:convnext_atto",
     "timm:mixer_s32_224",
+    "timm:mobilenetv2_050",
+    "timm:efficientnet_b0.ra_in1k",
     "open_clip:ViT-B-16/laion2b_s34b_b88k",
 ]
 
 
-def check_split(name, tmp_path, masked_blocks=5):
+def check_split(name, tmp_path, masked_blocks=5, **keys):
     """Prefix, blocks and suffix, with weights from a file, give what the library's own forward gives."""
-    network, state = library_forward(name)
+    network, state = library_forward(name, **keys)
     path = str(tmp_path / "weights.safetensors")
     save_file({key: value.contiguous() for key, value in state.items()}, path)
-    model = build_model(PretrainedSettings(name=name, checkpoint=path, masked_blocks=masked_blocks), classes=10)
+    model = build_model(settings_of(name, checkpoint=path, masked_blocks=masked_blocks, **keys), classes=10)
     images = torch.randn(1, 3, model.backbone.input_size, model.backbone.input_size)
     with torch.no_grad():
         expected = network(images)
@@ -81,6 +83,18 @@ def test_other_names_of_timm_and_open_clip(name, tmp_path):
     check_split(name, tmp_path, masked_blocks=3)
 
 
+def test_dinov2_takes_smaller_images(tmp_path):
+    model = check_split("dinov2-small", tmp_path, masked_blocks=12, input_size=112)
+    assert model.backbone.input_size == 112
+    assert model.prefix_features(np.zeros((1, 112, 112, 3), np.uint8)).shape == (1, 8 * 8 + 1, 384)
+
+
+@pytest.mark.parametrize(("size", "allowed"), [(100, "multiple of 14"), (532, "less than or equal to 518"), (0, "14")])
+def test_sizes_that_dinov2_cannot_take_say_why(size, allowed):
+    with pytest.raises(ConfigError, match=rf"model.input_size: found {size}, allowed: .*{allowed}"):
+        load_config({"model": {"name": "dinov2-base", "input_size": size}})
+
+
 def test_biases_are_masked_when_asked_for():
     plain, biased = (build_model(PretrainedSettings(mask_biases=flag), 10) for flag in (False, True))
     per_block = 3 * 128 + 128 + 4 * 128 + 128 + 4 * 128  # attention in and out, the two of the MLP, two norms
@@ -98,13 +112,14 @@ def test_biases_are_masked_when_asked_for():
 )
 def test_names_that_cannot_be_used_say_why(name, message):
     with pytest.raises(ConfigError, match=message):
-        build_model(PretrainedSettings(name=name, random_weights=True), 10)
+        build_model(settings_of(name, random_weights=True), 10)
 
 
 @pytest.mark.parametrize("name", ["dinov2-small", "clip-vit-b-32"])
 def test_without_weights_it_refuses_to_run(name):
     code = (
-        f"from fedsim.models import PretrainedSettings, build_model\nbuild_model(PretrainedSettings(name={name!r}), 10)"
+        "from fedsim.models import BACKBONES, build_model\n"
+        f"build_model(BACKBONES.get({name!r}).Params(name={name!r}), 10)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=offline())
     assert f"ConfigError: model.name: the weights of '{name}' could not be downloaded" in done.stderr
