@@ -23,7 +23,9 @@ class FitSettings(StatisticsSettings, FittedHeadSettings):
 
 
 class _Server(StatisticsServer[FitSettings]):
-    def solve(self, counts: np.ndarray, sums: np.ndarray, gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def solve(
+        self, counts: np.ndarray, sums: np.ndarray, gram: np.ndarray, noise: float
+    ) -> tuple[np.ndarray, np.ndarray]:
         size = sums.shape[1]
         means = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], sums.sum(0) / counts.sum())
         covariance = (gram - (means.T * counts) @ means) / counts.sum()

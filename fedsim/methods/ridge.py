@@ -37,7 +37,7 @@ R = TypeVar("R", bound=RidgeKeys)
 
 
 def ridge(
-    counts: np.ndarray, sums: np.ndarray, gram: np.ndarray, penalty: float | None
+    counts: np.ndarray, sums: np.ndarray, gram: np.ndarray, penalty: float | None, *, least: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Regression of one-hot labels on centred embeddings, whose intercept is not penalised.
 
@@ -47,6 +47,7 @@ def ridge(
         gram: the Gram matrix of all embeddings, shape ``(size, size)``.
         penalty: added to the diagonal of the centred Gram matrix. When None, that of least generalised
             cross-validation error (Golub, Heath, Wahba 1979), which these sums suffice for.
+        least: the least penalty to choose.
 
     Returns:
         Weights of shape ``(classes, size)`` and the bias of shape ``(classes,)``, float64.
@@ -57,7 +58,7 @@ def ridge(
     values = np.maximum(values, 0)
     targets = vectors.T @ (sums - np.outer(counts, mean)).T  # of shape (size, classes)
     if penalty is None:
-        candidates = _PENALTIES * max(values.max(), 1e-30)
+        candidates = np.maximum(_PENALTIES * max(values.max(), 1e-30), least)
         total = samples - (counts**2).sum() / samples
         power = (targets**2).sum(1)
         damped = values + candidates[:, None]
@@ -74,8 +75,10 @@ def ridge(
 class RidgeServer(StatisticsServer[R]):
     """Solves for the head of ridge regression."""
 
-    def solve(self, counts: np.ndarray, sums: np.ndarray, gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return ridge(counts, sums, gram, self.params.penalty)
+    def solve(
+        self, counts: np.ndarray, sums: np.ndarray, gram: np.ndarray, noise: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return ridge(counts, sums, gram, self.params.penalty, least=noise)
 
 
 class RidgeSettings(RidgeKeys, MethodSettings):

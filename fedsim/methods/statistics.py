@@ -129,8 +129,13 @@ class StatisticsServer(HeadServer[S]):
         upper = np.triu_indices(sums.shape[1])
         return {"counts": counts, "sums": sums, "squares": scatter + between_classes(counts, sums)[upper]}
 
-    def solve(self, counts: np.ndarray, sums: np.ndarray, gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Weights of shape ``(classes, size)`` and bias from class counts, class sums and the whole Gram matrix."""
+    def solve(
+        self, counts: np.ndarray, sums: np.ndarray, gram: np.ndarray, noise: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Weights of shape ``(classes, size)`` and bias from class counts, class sums and the whole Gram matrix.
+
+        Compression put noise on the Gram matrix, whose eigenvalues are off by up to ``noise``.
+        """
         raise NotImplementedError
 
     def head(self, sums: Mapping[str, np.ndarray], weight: int) -> dict[str, np.ndarray]:
@@ -140,6 +145,7 @@ class StatisticsServer(HeadServer[S]):
         gram += np.triu(gram, 1).T
         # What compression made of a positive semi-definite matrix is shifted until it is one again.
         lowest = np.linalg.eigvalsh(gram - between_classes(sums["counts"], sums["sums"]))[0]
-        gram[np.diag_indices(size)] += max(0.0, -float(lowest))
-        weights, bias = self.solve(sums["counts"], sums["sums"], gram)
+        noise = max(0.0, -float(lowest))
+        gram[np.diag_indices(size)] += noise
+        weights, bias = self.solve(sums["counts"], sums["sums"], gram, noise)
         return {"weight": weights if self._projection is None else weights @ self._projection.T, "bias": bias}
