@@ -15,6 +15,7 @@ from fedsim.methods.dense import DenseMethod, DenseSettings
 from fedsim.methods.fedavg import FedAvg
 from fedsim.methods.fedmask import FedMask
 from fedsim.methods.fedpm import FedPM
+from fedsim.methods.ffa_lora import FfaLora
 from fedsim.methods.linear_probe import LinearProbe
 from fedsim.methods.lora import Lora
 from fedsim.methods.mask import MaskClient, MaskServer, MaskSettings
@@ -50,6 +51,7 @@ METHODS: Registry[type[Method]] = Registry(
         EdenMethod,
         DeepReduceMethod,
         Lora,
+        FfaLora,
         BitFit,
         LinearProbe,
     ],
