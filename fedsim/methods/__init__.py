@@ -12,6 +12,7 @@ from fedsim.methods.compressed import DeepReduceMethod, DriveMethod, EdenMethod,
 from fedsim.methods.deltamask import DeltaMask
 from fedsim.methods.deltamask_plus import DeltaMaskPlus
 from fedsim.methods.dense import DenseMethod, DenseSettings
+from fedsim.methods.fed_sb import FedSb
 from fedsim.methods.fedavg import FedAvg
 from fedsim.methods.fedmask import FedMask
 from fedsim.methods.fedpm import FedPM
@@ -52,6 +53,7 @@ METHODS: Registry[type[Method]] = Registry(
         DeepReduceMethod,
         Lora,
         FfaLora,
+        FedSb,
         BitFit,
         LinearProbe,
     ],
