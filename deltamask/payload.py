@@ -24,6 +24,8 @@ HEADER_BYTES = _HEAD.size + _CHECKSUM.size
 TENSORS = 0
 #: ``kind`` of a body with the state of global probabilities, and of one with a round's sums.
 STATE, SUMS = 32, 33
+#: ``kind`` of a body with the numbers of the samples that were selected among shared ones.
+SELECTED = 34
 #: Largest dimension that a frame can name.
 MAX_DIMENSION = 2**32 - 1
 

@@ -17,6 +17,7 @@ from fedsim.methods.fedavg import FedAvg
 from fedsim.methods.fedmask import FedMask
 from fedsim.methods.fedpm import FedPM
 from fedsim.methods.ffa_lora import FfaLora
+from fedsim.methods.klms import Klms
 from fedsim.methods.linear_probe import LinearProbe
 from fedsim.methods.lora import Lora
 from fedsim.methods.mask import MaskClient, MaskServer, MaskSettings
@@ -45,6 +46,7 @@ METHODS: Registry[type[Method]] = Registry(
         DeltaMask,
         DeltaMaskPlus,
         FedPM,
+        Klms,
         FedMask,
         FedAvg,
         QsgdMethod,
