@@ -26,6 +26,8 @@ TENSORS = 0
 STATE, SUMS = 32, 33
 #: ``kind`` of a body with the numbers of the samples that were selected among shared ones.
 SELECTED = 34
+#: ``kind`` of a body of float32 scalars, which belong to directions that both sides draw.
+SCALARS = 35
 #: Largest dimension that a frame can name.
 MAX_DIMENSION = 2**32 - 1
 

@@ -9,11 +9,13 @@ from fedsim.methods.base import ClientTask, Forward, Method, MethodClient, Metho
 from fedsim.methods.bitfit import BitFit
 from fedsim.methods.codecs import CODECS
 from fedsim.methods.compressed import DeepReduceMethod, DriveMethod, EdenMethod, QsgdMethod
+from fedsim.methods.decomfl import DeComFL
 from fedsim.methods.deltamask import DeltaMask
 from fedsim.methods.deltamask_plus import DeltaMaskPlus
 from fedsim.methods.dense import DenseMethod, DenseSettings
 from fedsim.methods.fed_sb import FedSb
 from fedsim.methods.fedavg import FedAvg
+from fedsim.methods.fedkseed import FedKSeed
 from fedsim.methods.fedmask import FedMask
 from fedsim.methods.fedpm import FedPM
 from fedsim.methods.ffa_lora import FfaLora
@@ -57,6 +59,8 @@ METHODS: Registry[type[Method]] = Registry(
         FfaLora,
         FedSb,
         BitFit,
+        FedKSeed,
+        DeComFL,
         LinearProbe,
     ],
     base=Method,
