@@ -72,7 +72,7 @@ class DenseMethod(Method):
 
     @classmethod
     def client(cls, params: Any, experiment: Experiment, model: TaskModel) -> MethodClient[Any]:
-        return _Client(params, experiment, model, cls.flatten(params, experiment, model))
+        return DenseClient(params, experiment, model, cls.flatten(params, experiment, model))
 
     @classmethod
     def server(cls, params: Any, experiment: Experiment, model: TaskModel) -> MethodServer[Any]:
@@ -84,7 +84,7 @@ class DenseMethod(Method):
         compressor.decode(compressor.encode(np.linspace(-1, 1, 64, dtype=np.float32), 0), 64, 0)
 
 
-class _Compressed:
+class CompressedUpdates:
     """The compressor of both halves, with the randomness that they share for one update."""
 
     def __init__(self, params: DenseSettings, seed: int, size: int) -> None:
@@ -100,11 +100,13 @@ class _Compressed:
         return dm.stream_key(self._seed, "compression", round_index, client)
 
 
-class _Client(MethodClient[DenseSettings]):
+class DenseClient(MethodClient[DenseSettings]):
+    """Trains the vector; what training gives is its change, float32 of shape ``(n,)``."""
+
     def __init__(self, params: DenseSettings, experiment: Experiment, model: TaskModel, net: FlatFunction) -> None:
         super().__init__(params, experiment, model)
         self._net = net.to(model.device) if isinstance(net, nn.Module) else net
-        self._compressed = _Compressed(params, experiment.seed, net.weights_d.numel())
+        self._compressed = CompressedUpdates(params, experiment.seed, net.weights_d.numel())
         self._training = LocalTraining(experiment.train, experiment.seed)
 
     def receive(self, broadcast: bytes) -> Any:
@@ -140,7 +142,7 @@ class _Server(MethodServer[DenseSettings]):
     def __init__(self, params: DenseSettings, experiment: Experiment, model: TaskModel, net: FlatFunction) -> None:
         super().__init__(params, experiment, model)
         self._vector_d = net.weights_d.detach().cpu().numpy()
-        self._compressed = _Compressed(params, experiment.seed, self._vector_d.size)
+        self._compressed = CompressedUpdates(params, experiment.seed, self._vector_d.size)
         self._momentum_d = np.zeros(self._vector_d.size, np.float32) if params.server_momentum else None
         self._begin()
 
