@@ -28,6 +28,8 @@ STATE, SUMS = 32, 33
 SELECTED = 34
 #: ``kind`` of a body of float32 scalars, which belong to directions that both sides draw.
 SCALARS = 35
+#: ``kind`` of a body of whole messages of clients, which are passed on.
+UPLOADS = 36
 #: Largest dimension that a frame can name.
 MAX_DIMENSION = 2**32 - 1
 

@@ -15,6 +15,7 @@ from fedsim.methods.deltamask_plus import DeltaMaskPlus
 from fedsim.methods.dense import DenseMethod, DenseSettings
 from fedsim.methods.fed_sb import FedSb
 from fedsim.methods.fedavg import FedAvg
+from fedsim.methods.fedex_lora import FedExLora
 from fedsim.methods.fedkseed import FedKSeed
 from fedsim.methods.fedmask import FedMask
 from fedsim.methods.fedpm import FedPM
@@ -57,6 +58,7 @@ METHODS: Registry[type[Method]] = Registry(
         DeepReduceMethod,
         Lora,
         FfaLora,
+        FedExLora,
         FedSb,
         BitFit,
         FedKSeed,
