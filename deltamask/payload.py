@@ -24,6 +24,12 @@ HEADER_BYTES = _HEAD.size + _CHECKSUM.size
 TENSORS = 0
 #: ``kind`` of a body with the state of global probabilities, and of one with a round's sums.
 STATE, SUMS = 32, 33
+#: ``kind`` of a body with the numbers of the samples that were selected among shared ones.
+SELECTED = 34
+#: ``kind`` of a body of float32 scalars, which belong to directions that both sides draw.
+SCALARS = 35
+#: ``kind`` of a body with a client's upload and its weight, and of one with a round's uploads, which are passed on.
+WEIGHTED, RELAY = 36, 37
 #: Largest dimension that a frame can name.
 MAX_DIMENSION = 2**32 - 1
 

@@ -28,6 +28,8 @@ class SparseSettings(CompressorSettings):
 class SparseCompressor(Compressor):
     """The ``ceil(share * d)`` largest magnitudes: indices through an index codec, a value for each that it decodes.
 
+    Values are floats, unless a subclass writes them otherwise.
+
     Body: length of the indices in bytes (uint32) | indices | values.
     """
 
@@ -44,7 +46,7 @@ class SparseCompressor(Compressor):
         largest = np.sort(np.argpartition(np.abs(vector_d), vector_d.size - count)[vector_d.size - count :])
         indices = self.codec.encode(largest.astype(np.uint64), vector_d.size)
         values = vector_d[self.codec.decode(indices, vector_d.size)]
-        return b"".join([_LENGTH.pack(len(indices)), indices, to_floats(values, self.params.dtype)])
+        return b"".join([_LENGTH.pack(len(indices)), indices, self.encode_values(values, key)])
 
     def _decode(self, body: memoryview, dimension: int, key: int) -> np.ndarray:
         if len(body) < _LENGTH.size:
@@ -53,11 +55,19 @@ class SparseCompressor(Compressor):
         if end > len(body):
             raise PayloadError(f"{self.name} indices: expected at most {len(body)} bytes, found {end}")
         indices = self.codec.decode(body[_LENGTH.size : end], dimension)
-        dtype = np.dtype(self.params.dtype).newbyteorder("<")
-        check_end(body, end + indices.size * dtype.itemsize, f"{self.name} body")
         out_d = np.zeros(dimension, np.float32)
-        out_d[indices] = np.frombuffer(body, dtype, offset=end)
+        out_d[indices] = self.decode_values(body[end:], indices.size, key)
         return out_d
+
+    def encode_values(self, values_n: np.ndarray, key: int) -> bytes:
+        """The sent values, float32 of shape ``(n,)``, as bytes."""
+        return to_floats(values_n, self.params.dtype)
+
+    def decode_values(self, body: memoryview, count: int, key: int) -> np.ndarray:
+        """The values of :meth:`encode_values`, of shape ``(count,)``. Raises PayloadError when the bytes are none."""
+        dtype = np.dtype(self.params.dtype).newbyteorder("<")
+        check_end(body, count * dtype.itemsize, f"{self.name} values")
+        return np.frombuffer(body, dtype)
 
 
 class TopKSettings(SparseSettings):

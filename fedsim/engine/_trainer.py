@@ -52,7 +52,7 @@ class LocalTrainer:
             "test": PrefixFeatures(config, self._model, dataset.test.images),
         }
         self._prepared: Prepared | None = None
-        self._received: tuple[bytes, Any] | None = None  # the last broadcast's version and state
+        self._received: tuple[PhaseName, bytes, Any] | None = None  # the last broadcast's phase, version and state
 
     def prepare(self) -> Prepared:
         """Compute the prefix features that this node lacks, once."""
@@ -119,14 +119,14 @@ class LocalTrainer:
     def _receive(self, phase: PhaseName, broadcast: Broadcast) -> Any:
         """The state of a broadcast, decoded once; by its delta where the version before it is here."""
         method = self._clients[phase]
-        version, state = self._received or (None, None)
-        if version != broadcast.version:
+        received, version, state = self._received or (None, None, None)
+        if (received, version) != (phase, broadcast.version):
             self._received = None  # a delta that fails may leave it half changed
-            if broadcast.delta is not None and version == broadcast.previous:
+            if broadcast.delta is not None and (received, version) == (phase, broadcast.previous):
                 state = method.receive_delta(broadcast.delta, state)
             else:
                 state = method.receive(broadcast.full)
-            self._received = (broadcast.version, state)
+            self._received = (phase, broadcast.version, state)
         return state
 
     def samples(self, split: Literal["train", "test"], rows: np.ndarray) -> tuple[Tensor, Tensor]:

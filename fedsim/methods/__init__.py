@@ -9,12 +9,18 @@ from fedsim.methods.base import ClientTask, Forward, Method, MethodClient, Metho
 from fedsim.methods.bitfit import BitFit
 from fedsim.methods.codecs import CODECS
 from fedsim.methods.compressed import DeepReduceMethod, DriveMethod, EdenMethod, QsgdMethod
+from fedsim.methods.decomfl import DeComFL
 from fedsim.methods.deltamask import DeltaMask
 from fedsim.methods.deltamask_plus import DeltaMaskPlus
 from fedsim.methods.dense import DenseMethod, DenseSettings
+from fedsim.methods.fed_sb import FedSb
 from fedsim.methods.fedavg import FedAvg
+from fedsim.methods.fedex_lora import FedExLora
+from fedsim.methods.fedkseed import FedKSeed
 from fedsim.methods.fedmask import FedMask
 from fedsim.methods.fedpm import FedPM
+from fedsim.methods.ffa_lora import FfaLora
+from fedsim.methods.klms import Klms
 from fedsim.methods.linear_probe import LinearProbe
 from fedsim.methods.lora import Lora
 from fedsim.methods.mask import MaskClient, MaskServer, MaskSettings
@@ -44,6 +50,7 @@ METHODS: Registry[type[Method]] = Registry(
         DeltaMask,
         DeltaMaskPlus,
         FedPM,
+        Klms,
         FedMask,
         FedAvg,
         QsgdMethod,
@@ -51,7 +58,12 @@ METHODS: Registry[type[Method]] = Registry(
         EdenMethod,
         DeepReduceMethod,
         Lora,
+        FfaLora,
+        FedExLora,
+        FedSb,
         BitFit,
+        FedKSeed,
+        DeComFL,
         LinearProbe,
         Ridge,
     ],

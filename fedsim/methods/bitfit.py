@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import deltamask as dm
 from fedsim.errors import ConfigError
-from fedsim.methods.dense import DenseMethod, DenseSettings, FlatFunction
+from fedsim.methods.dense import DenseMethod, DenseSettings
+from fedsim.methods.updates import FlatFunction
 from fedsim.models import TaskModel
 from fedsim.settings import Experiment
 

@@ -7,35 +7,24 @@ differences. A subclass of :class:`DenseMethod` says what the vector is.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, Protocol
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from pydantic import Field, SerializeAsAny, field_validator
-from torch import Tensor, nn
 
-import deltamask as dm
 from fedsim.compression import COMPRESSORS, make_compressor
 from fedsim.compression.none import NoneSettings
-from fedsim.methods.base import ClientTask, Forward, Method, MethodClient, MethodServer, Trained
-from fedsim.methods.training import LocalTraining
+from fedsim.methods.base import Method, MethodClient, MethodServer
+from fedsim.methods.updates import CompressedUpdates, DenseClient, FlatFunction, UpdateSettings, known_start
 from fedsim.methods.wire import pack_changed, unpack_changed
 from fedsim.models import TaskModel
-from fedsim.settings import CompressorSettings, Experiment, MethodSettings, validate_member
+from fedsim.settings import CompressorSettings, Experiment, validate_member
 
 
-class DenseSettings(MethodSettings):
-    """Parameters of every method that sends dense updates.
+class DenseSettings(UpdateSettings):
+    """Parameters of methods whose server adds the mean update."""
 
-    A method whose default compressor is not ``none`` is named after it, and takes that one alone.
-    """
-
-    compressor: SerializeAsAny[CompressorSettings] = Field(
-        default_factory=NoneSettings, description="group of the update's compressor"
-    )
-    error_feedback: bool = Field(False, description="add what compression lost to the client's next update")
-    weighting: Literal["samples", "uniform"] = Field("samples", description="weight of a client in the mean update")
     server_lr: float = Field(1.0, gt=0, le=100, description="factor of the mean update")
     server_momentum: float = Field(0.0, ge=0, lt=1, description="momentum of the mean update")
     downlink: SerializeAsAny[CompressorSettings] = Field(
@@ -43,10 +32,6 @@ class DenseSettings(MethodSettings):
         description="group of the compressor of what the server changes; clients then hold the coarser model, and the "
         "server adds what compression lost to its next change",
     )
-
-    @property
-    def weighted(self) -> bool:
-        return self.weighting == "samples"
 
     @property
     def exact_downlink(self) -> bool:
@@ -63,30 +48,11 @@ class DenseSettings(MethodSettings):
     def _downlink_parameters(cls, value: Any) -> Any:
         return validate_member(value, COMPRESSORS, "none")
 
-    @field_validator("compressor", mode="before")
-    @classmethod
-    def _compressor_parameters(cls, value: Any) -> Any:
-        default = cls.model_fields["compressor"].get_default(call_default_factory=True).name
-        value = validate_member(value, COMPRESSORS, default)
-        if default != "none" and isinstance(value, CompressorSettings) and value.name != default:
-            raise ValueError(f"name: found {value.name!r}, allowed: {default!r}; fedavg takes every compressor")
-        return value
-
-
-class FlatFunction(Protocol):
-    """A network as a function of one vector."""
-
-    #: Where the vector starts, float32 of shape ``(n,)``.
-    weights_d: Tensor
-
-    def __call__(self, inputs: Tensor, weights_d: Tensor) -> Tensor:
-        """Logits of prefix features, with this vector."""
-
 
 class DenseMethod(Method):
     """A method whose update is the change of one vector; a subclass says which by :meth:`flatten`."""
 
-    Params: ClassVar[type[DenseSettings]] = DenseSettings
+    Params: ClassVar[type[UpdateSettings]] = DenseSettings
     train_defaults: ClassVar[Mapping[str, Any]] = {"lr": 1e-3}
 
     @classmethod
@@ -103,85 +69,29 @@ class DenseMethod(Method):
         return _Server(params, experiment, model, cls.flatten(params, experiment, model))
 
     @classmethod
-    def compile_kernels(cls, params: DenseSettings) -> None:
+    def compile_kernels(cls, params: UpdateSettings) -> None:
         compressor = make_compressor(params.compressor)
         compressor.decode(compressor.encode(np.linspace(-1, 1, 64, dtype=np.float32), 0), 64, 0)
 
 
-class _Compressed:
-    """A compressor of both sides, with the randomness that they share for one message.
-
-    Args:
-        params: of the compressor.
-        seed: of the experiment.
-        purpose: sets messages of one kind apart from others.
-        size: entries of a vector.
-    """
-
-    def __init__(self, params: CompressorSettings, seed: int, purpose: str, size: int) -> None:
-        self._compressor, self._seed, self._purpose, self.size = make_compressor(params), seed, purpose, size
-
-    def encode(self, update_d: np.ndarray, *which: int) -> bytes:
-        return self._compressor.encode(update_d, self._key(*which))
-
-    def decode(self, payload: bytes, *which: int) -> np.ndarray:
-        return self._compressor.decode(payload, self.size, self._key(*which))
-
-    def _key(self, *which: int) -> int:
-        return dm.stream_key(self._seed, self._purpose, *which)
+def _start(params: DenseSettings, model: TaskModel, net: FlatFunction) -> dict[str, np.ndarray]:
+    more = {}
+    if not params.exact_downlink:
+        more["step"] = np.zeros(1, np.float32)  # counts the rounds: whoever missed some gets their deltas one by one
+    elif params.relayed and params.server_momentum:  # who replays a round needs it too
+        more["momentum"] = np.zeros(net.weights_d.numel(), np.float32)
+    return known_start(model, net, **more)
 
 
-class _Client(MethodClient[DenseSettings]):
+class _Client(DenseClient[DenseSettings]):
     def __init__(self, params: DenseSettings, experiment: Experiment, model: TaskModel, net: FlatFunction) -> None:
-        super().__init__(params, experiment, model)
-        self._net = net.to(model.device) if isinstance(net, nn.Module) else net
-        self._start = _start(params, model, net)
-        self._compressed = _Compressed(params.compressor, experiment.seed, "compression", self._start["vector"].size)
-        self._downlink = _Compressed(params.downlink, experiment.seed, "downlink", self._start["vector"].size)
-        self._training = LocalTraining(experiment.train, experiment.seed)
-
-    def receive(self, broadcast: bytes) -> Any:
-        return unpack_changed(broadcast, self._start)
+        super().__init__(params, experiment, model, net, _start(params, model, net))
+        size = net.weights_d.numel()
+        self._downlink = CompressedUpdates(params.downlink, experiment.seed, "downlink", size)
 
     def receive_delta(self, delta: bytes, state: Any) -> Any:
         step = state["step"] + np.float32(1)
         return {**state, "step": step, "vector": state["vector"] + self._downlink.decode(delta, int(step[0]))}
-
-    def train(self, state: Any, task: ClientTask) -> Trained:
-        self.model.load_head(state)
-        vector_d = nn.Parameter(torch.tensor(state["vector"], device=self.model.device))
-        loss = self._training.run([vector_d], task, lambda x, step: self._net(x, vector_d))
-        update_d = vector_d.detach().cpu().numpy() - state["vector"]
-        if task.client_state is not None:
-            update_d += task.client_state
-        return Trained(update_d, loss)
-
-    def encode(self, trained: np.ndarray, state: Any, task: ClientTask) -> dm.Update:
-        return dm.Update(self._compressed.encode(trained, task.round, task.client))
-
-    def keep(self, trained: np.ndarray, update: dm.Update, task: ClientTask) -> np.ndarray | None:
-        if not self.params.error_feedback:
-            return None
-        return trained - self._compressed.decode(update.payload, task.round, task.client)
-
-    def evaluations(self, state: Any, round_index: int) -> dict[str, Callable[[], Forward]]:
-        def mean() -> Forward:
-            self.model.load_head(state)
-            vector_d = torch.tensor(state["vector"], device=self.model.device)
-            return lambda features: self._net(features, vector_d)
-
-        return {"mean": mean}
-
-
-def _start(params: DenseSettings, model: TaskModel, net: FlatFunction) -> dict[str, np.ndarray]:
-    """The arrays of a broadcast as everyone knows them before the first round."""
-    vector_d = net.weights_d.detach().cpu().numpy()
-    state = {"vector": vector_d}
-    if not params.exact_downlink:
-        state["step"] = np.zeros(1, np.float32)  # counts the rounds: whoever missed some gets their deltas one by one
-    elif params.relayed and params.server_momentum:  # who replays a round needs it too
-        state["momentum"] = np.zeros(vector_d.size, np.float32)
-    return state | {name: np.zeros(shape, np.float32) for name, shape in model.head_shapes().items()}
 
 
 class _Server(MethodServer[DenseSettings]):
@@ -190,8 +100,8 @@ class _Server(MethodServer[DenseSettings]):
         self._start = _start(params, model, net)
         self._vector_d, self._step = self._start["vector"], 0
         size = self._vector_d.size
-        self._compressed = _Compressed(params.compressor, experiment.seed, "compression", size)
-        self._downlink = _Compressed(params.downlink, experiment.seed, "downlink", size)
+        self._compressed = CompressedUpdates(params.compressor, experiment.seed, "compression", size)
+        self._downlink = CompressedUpdates(params.downlink, experiment.seed, "downlink", size)
         self._momentum_d = np.zeros(size if params.server_momentum else 0, np.float32)
         self._unsent_d = np.zeros(0 if params.exact_downlink else size, np.float32)
         self._delta: bytes | None = None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 import deltamask as dm
-from fedsim.methods.dense import DenseMethod, DenseSettings, FlatFunction
+from fedsim.methods.dense import DenseMethod, DenseSettings
+from fedsim.methods.updates import FlatFunction
 from fedsim.models import TaskModel
 from fedsim.settings import Experiment
 

@@ -12,7 +12,6 @@ from safetensors.numpy import load, save
 from deltamask import payload
 from deltamask.payload import PayloadError
 
-_WEIGHTED, _RELAY = 48, 49  # kinds of frames
 _WEIGHT, _ROUND = struct.Struct("<I"), struct.Struct("<II")
 _UPLOAD = struct.Struct("<II")  # client, length
 
@@ -74,7 +73,7 @@ def _check(tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[tuple
 
 def add_weight(upload: bytes, samples: int) -> bytes:
     """An upload with its client's number of training samples, 16 bytes more."""
-    return payload.pack(_WEIGHTED, 0, _WEIGHT.pack(samples) + upload)
+    return payload.pack(payload.WEIGHTED, 0, _WEIGHT.pack(samples) + upload)
 
 
 def split_weight(upload: bytes, weighted: bool) -> tuple[bytes, int]:
@@ -85,7 +84,7 @@ def split_weight(upload: bytes, weighted: bool) -> tuple[bytes, int]:
     """
     if not weighted:
         return upload, 1
-    body = payload.unpack(upload, _WEIGHTED, 0)
+    body = payload.unpack(upload, payload.WEIGHTED, 0)
     weight = _WEIGHT.unpack_from(body)[0] if len(body) >= _WEIGHT.size else 0
     if not weight:
         raise PayloadError("weight: expected at least 1 sample, found none")
@@ -95,7 +94,7 @@ def split_weight(upload: bytes, weighted: bool) -> tuple[bytes, int]:
 def pack_relay(round_index: int, uploads: Sequence[tuple[int, bytes]]) -> bytes:
     """A round's uploads, of ascending clients, for whoever has the state before it: :func:`replay`."""
     parts = [_UPLOAD.pack(client, len(upload)) + upload for client, upload in uploads]
-    return payload.pack(_RELAY, 0, _ROUND.pack(round_index, len(uploads)) + b"".join(parts))
+    return payload.pack(payload.RELAY, 0, _ROUND.pack(round_index, len(uploads)) + b"".join(parts))
 
 
 def unpack_relay(relay: bytes) -> tuple[int, list[tuple[int, bytes]]]:
@@ -104,7 +103,7 @@ def unpack_relay(relay: bytes) -> tuple[int, list[tuple[int, bytes]]]:
     Raises:
         PayloadError: the bytes are no such message.
     """
-    body = payload.unpack(relay, _RELAY, 0)
+    body = payload.unpack(relay, payload.RELAY, 0)
     if len(body) < _ROUND.size:
         raise PayloadError(f"relay: expected at least {_ROUND.size} bytes, found {len(body)}")
     (round_index, count), start = _ROUND.unpack_from(body), _ROUND.size

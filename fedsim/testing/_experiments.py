@@ -14,6 +14,7 @@ import pytest
 
 from fedsim.config import Config, load_config
 from fedsim.engine import Broadcast, Federation, PhaseName, RoundOutcome, SerialExecutor, Upload
+from fedsim.methods.wire import split_weight
 
 _SMALL = {
     "rounds": 2,
@@ -52,6 +53,12 @@ class RecordingExecutor(SerialExecutor):
         super().__init__(config)
         self.uploads: dict[tuple[int, int], bytes] = {}
         self.broadcasts: dict[int, Broadcast] = {}
+        self._config = config
+
+    def content(self, round_index: int, client: int) -> bytes:
+        """An upload as the head or the method encoded it, without the client's weight."""
+        params = self._config.method if round_index else self._config.head
+        return split_weight(self.uploads[round_index, client], params.weighted)[0]
 
     def train(
         self,

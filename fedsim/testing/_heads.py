@@ -13,7 +13,6 @@ from deltamask import PayloadError
 from fedsim.config import Config
 from fedsim.engine import Federation, SerialExecutor, make_model
 from fedsim.heads import HEADS, Head
-from fedsim.methods.wire import split_weight
 from fedsim.testing._experiments import (
     SmallExperiments,
     flipped_bit,
@@ -94,7 +93,7 @@ class HeadContract(SmallExperiments):
 
     def test_corrupt_uploads_and_broadcasts_raise_the_typed_error(self, config: Config) -> None:
         executor, federation, _ = run_once(config)
-        upload, _ = split_weight(executor.uploads[0, 0], config.head.weighted)
+        upload = executor.content(0, 0)
         broadcast = executor.broadcasts[0].full
         client = HEADS.get(config.head.name).client(config.head, config, make_model(config, classes=10))
         for damaged in (flipped_bit(upload), upload[:-1], b""):

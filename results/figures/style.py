@@ -18,12 +18,13 @@ from results.groups import PROBLEM, labels
 #: Okabe and Ito's colour-blind safe palette.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vP*X<>"
-# The second line have the colours of the first, with dashed lines and hollow markers.
+# A line after the first has its colours, with other lines and markers.
 _METHODS = (
     *("deltamask", "fedpm", "fedavg", "fedmask", "eden", "drive", "linear-probe"),
-    *("deltamask-plus", "lora", "qsgd", "deepreduce", "bitfit"),
+    *("deltamask-plus", "lora", "qsgd", "deepreduce", "bitfit", "ffa-lora", "fed-sb"),
+    *("klms", "fedex-lora", "fedkseed", "decomfl"),
 )
-_LINES: tuple[tuple[str, str], ...] = (("-", "full"), ("--", "none"), (":", "left"))
+_LINES: tuple[tuple[str, str], ...] = (("-", "full"), ("--", "none"), ("-.", "bottom"), (":", "left"))
 _COLUMNS, _SHOWN_PANELS, _SHOWN_LABELS = 3, 24, 24
 
 

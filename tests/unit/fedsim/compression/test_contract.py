@@ -4,6 +4,7 @@ import pytest
 
 from deltamask import codecs
 from fedsim.compression import COMPRESSORS, make_compressor
+from fedsim.compression.deepreduce import DeepReduceSettings
 from fedsim.compression.drive import DriveSettings
 from fedsim.compression.eden import EdenSettings
 from fedsim.compression.none import NoneSettings
@@ -19,6 +20,7 @@ VARIANTS = [
     EdenSettings(rate=0.09),
     EdenSettings(rate=4),
     TopKSettings(share=1, dtype="float16"),
+    DeepReduceSettings(values="qsgd"),
 ]
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fedsim.compression import COMPRESSORS, make_compressor
+from fedsim.compression.deepreduce import DeepReduceSettings
 from fedsim.compression.drive import DriveSettings
 from fedsim.compression.eden import EdenSettings, lloyd_max_centroids
 from fedsim.compression.qsgd import QsgdSettings
@@ -109,3 +110,22 @@ def test_deepreduce_sends_true_values_for_false_positives():
     kept = np.flatnonzero(estimate)
     assert np.array_equal(estimate[kept], vector[kept])
     assert kept.size == pytest.approx(10_000 + 990_000 / 256, rel=0.02)
+
+
+def test_deepreduce_quantises_values_within_the_bound_of_qsgd():
+    vector, sizes = gaussian(1_000_000) ** 3, {}
+    floats = round_trip(make_compressor(DeepReduceSettings()), vector)
+    for levels in (64, 256):
+        compressor = make_compressor(DeepReduceSettings(values="qsgd", levels=levels))
+        estimate = round_trip(compressor, vector)
+        assert not estimate[floats == 0].any()
+        assert 1e-4 < error(floats, estimate) < 512 / levels**2  # lemma 3.1 of QSGD, by bucket
+        sizes[levels] = len(compressor.encode(vector, 0))
+    half = len(make_compressor(DeepReduceSettings(dtype="float16")).encode(vector, 0))
+    assert sizes[64] < sizes[256] < 0.75 * half
+
+
+def test_keys_of_the_values_that_are_not_written_are_refused():
+    for keys, name in (({"levels": 4}, "levels"), ({"values": "qsgd", "dtype": "float16"}, "dtype")):
+        with pytest.raises(ValueError, match=rf"{name}: found .*, allowed: none, as it is used only where values is"):
+            DeepReduceSettings(**keys)

@@ -62,7 +62,7 @@ def test_error_feedback_keeps_what_was_not_sent_for_the_clients_next_round(small
     state = federation.state()
     compressor = make_compressor(config.method.compressor)
     for client in range(2):
-        sent = compressor.decode(split_weight(executor.uploads[2, client], True)[0], federation.dimension, 0)
+        sent = compressor.decode(executor.content(2, client), federation.dimension, 0)
         kept = state[f"varying.client_state.{client}"]
         assert not kept[sent != 0].any()
         assert np.count_nonzero(kept) > 0.9 * federation.dimension
