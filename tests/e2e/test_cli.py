@@ -24,7 +24,7 @@ def test_run_shows_and_stores_results(cli, tmp_path):
         assert f"{row.accuracy:.3f}" in shown
         assert f"{row.uplink_bpp:.4f}" in shown
     run = loaded.runs.iloc[0]
-    assert f"linear probe  {run.linear_probe_accuracy:.3f} accuracy" in shown
+    assert re.search(rf"head +{run.linear_probe_accuracy:.3f} accuracy", shown)
     assert str(folder) in shown
     assert str(folder / "report.png") in shown
     assert matplotlib.image.imread(folder / "report.png").shape[2] == 4
