@@ -36,7 +36,7 @@ RUNS = _table(
         _REAL,
         "test accuracy of best_round, of the last round without validation samples (in version 0.1: the highest)",
     ),
-    best_round=(_INT, "the round with the highest validation accuracy, 0 for the head alone; null without them"),
+    best_round=(_INT, "round of highest validation accuracy, then lowest loss; 0: the head alone; null without them"),
     validation_accuracy=(_REAL, "validation accuracy of best_round"),
     uplink_bpp=(_REAL, "bits of one client-round's upload / d, mean over the rounds from 1 on"),
     uplink_bytes=(_INT, "bytes sent by all clients in all rounds, the head's included, and message headers"),

@@ -165,8 +165,8 @@ def accuracy_at_bytes(
 ) -> pd.DataFrame:
     """Accuracy of each run when its clients had sent and received so many bytes, the head's round included.
 
-    The round that counts is the one with the highest validation accuracy among those that a budget pays for, or the
-    last of them without validation samples.
+    The round that counts is the one of highest validation accuracy, then lowest loss, among those that a budget pays
+    for, or the last of them without validation samples.
 
     Args:
         results: tables with runs and rounds.
@@ -185,10 +185,11 @@ def accuracy_at_bytes(
     rounds = results.rounds
     spent = cumulative_bytes(rounds, direction) / rounds["run_id"].map(runs.set_index("run_id")["clients"])
     # Without validation samples, later rounds count more.
-    rank = rounds["validation_accuracy"].fillna(rounds["round"])
+    rounds = rounds.assign(rank=rounds["validation_accuracy"].fillna(rounds["round"]))
+    order = {"rank": True, "validation_loss": False, "round": False}
     table = runs[[*keys, *(name for name in ("seed", "run_id") if name not in keys)]].copy()
     for budget in budgets:
-        paid = rounds.assign(rank=rank)[spent <= budget].sort_values(["rank", "round"], kind="stable")
+        paid = rounds[spent <= budget].sort_values(list(order), ascending=list(order.values()))
         chosen = paid.drop_duplicates("run_id", keep="last").set_index("run_id")["accuracy"]
         table[f"accuracy at {budget / 1e6:g} MB"] = table["run_id"].map(chosen)
     table.attrs = {"unfinished": runs.attrs["unfinished"]}

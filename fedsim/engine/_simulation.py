@@ -100,10 +100,10 @@ class Simulation:
 
 def _best(rounds: pd.DataFrame) -> dict[str, Any]:
     """Columns of the ``runs`` table about the round to keep: chosen on validation samples, never on test samples."""
-    validation = rounds["validation_accuracy"]
-    if validation.isna().all():
+    if rounds["validation_accuracy"].isna().all():
         return {"best_accuracy": rounds["accuracy"].iloc[-1]}
-    best = rounds.iloc[int(validation.argmax())]
+    order = {"validation_accuracy": False, "validation_loss": True, "round": True}
+    best = rounds.sort_values(list(order), ascending=list(order.values())).iloc[0]
     return {
         "best_accuracy": best["accuracy"],
         "best_round": int(best["round"]),

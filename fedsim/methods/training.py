@@ -52,12 +52,23 @@ class LocalTraining:
         optimizer = make_optimizer(self._settings, parameters)
         losses = []
         for step, (x, y) in enumerate(self._batches(task, task.features if inputs is None else inputs)):
-            loss = F.cross_entropy(logits(x, step), y)
+            loss = F.cross_entropy(self._adjusted(logits(x, step), task.labels), y)
             optimizer.zero_grad()
             (loss if penalty is None else loss + penalty()).backward()
             optimizer.step()
             losses.append(loss.detach())
         return float(torch.stack(losses).mean())  # waits for the device, so that a time taken after it covers the work
+
+    def _adjusted(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Logits with the log of the client's class shares, so that few samples of a class do not unlearn it.
+
+        Menon et al., "Long-tail learning via logit adjustment" (ICLR 2021); with the shares of each client, Zhang et
+        al., "Federated Learning with Label Distribution Skew via Logits Calibration" (ICML 2022).
+        """
+        if self._settings.logit_adjustment is None:
+            return logits
+        counts = torch.bincount(labels, minlength=logits.shape[1]) + self._settings.logit_adjustment
+        return logits + (counts / counts.sum()).log()
 
     def _batches(self, task: ClientTask, inputs: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         for epoch in range(self._settings.epochs):

@@ -80,6 +80,9 @@ class TrainSettings(Settings):
         "adam", description="optimiser, fresh each round; normalized-sgd divides the gradient by its global RMS"
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of the sgd optimisers")
+    logit_adjustment: float | None = Field(
+        None, gt=0, le=1e6, description="samples a class added to the client's before their log shares join the logits"
+    )
 
     only_with: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {
         "momentum": ("optimizer", ("sgd", "normalized-sgd"))

@@ -111,7 +111,8 @@ def test_accuracy_at_a_budget_is_that_of_the_best_round_it_pays_for_by_validatio
             "run_id": ["a"] * 4 + ["b"] * 3,
             "round": [0, 1, 2, 3, 0, 1, 2],
             "accuracy": [0.1, 0.6, 0.5, 0.4, 0.2, 0.3, 0.25],
-            "validation_accuracy": [0.1, 0.3, 0.4, 0.2, None, None, None],
+            "validation_accuracy": [0.1, 0.3, 0.4, 0.4, None, None, None],
+            "validation_loss": [3.0, 1.0, 1.0, 1.1, None, None, None],
             "uplink_bytes": [20, 20, 20, 20, 10, 10, 10],
             "downlink_bytes": [0, 20, 20, 20, 0, 10, 1000],
         }

@@ -1,8 +1,10 @@
 """Local training."""
 
+import pytest
 import torch
 
-from fedsim.methods.training import make_optimizer
+from fedsim.methods import ClientTask
+from fedsim.methods.training import LocalTraining, make_optimizer
 from fedsim.settings import TrainSettings
 
 
@@ -22,3 +24,27 @@ def test_normalised_sgd_does_not_depend_on_the_scale_of_the_loss():
     parameter.grad = torch.zeros(3)
     optimizer.step()
     assert parameter.isfinite().all()
+
+
+@pytest.mark.parametrize(("adjustment", "moves"), [(None, True), (1e-3, False)])
+def test_logit_adjustment_does_not_unlearn_absent_classes(adjustment, moves):
+    settings = TrainSettings(epochs=5, batch_size=4, lr=0.1, optimizer="sgd", momentum=0, logit_adjustment=adjustment)
+    bias = torch.nn.Parameter(torch.zeros(3))
+    task = ClientTask(1, 0, torch.zeros(8, 1), torch.zeros(8, dtype=torch.int64))
+    loss = LocalTraining(settings, 0).run([bias], task, lambda x, step: bias.expand(len(x), 3))
+    assert (bias.abs().max() > 0.1) == moves
+    assert (loss > 0.5) == moves
+
+
+def test_logit_adjustment_is_by_the_classes_of_the_client_not_of_the_batch():
+    labels = torch.tensor([0, 0, 0, 1])
+    losses = []
+    for adjustment in (None, 2.0):
+        settings = TrainSettings(batch_size=1, lr=1e-6, optimizer="sgd", momentum=0, logit_adjustment=adjustment)
+        bias = torch.nn.Parameter(torch.tensor([0.3, -0.2]))
+        task = ClientTask(1, 0, torch.zeros(4, 1), labels)
+        losses.append(LocalTraining(settings, 0).run([bias], task, lambda x, step, b=bias: b.expand(len(x), 2)))
+    shares = torch.tensor([5 / 8, 3 / 8])
+    adjusted = torch.log_softmax(torch.tensor([0.3, -0.2]) + shares.log(), 0)
+    assert losses[1] == pytest.approx(float(-(3 * adjusted[0] + adjusted[1]) / 4), abs=1e-4)
+    assert losses[0] != pytest.approx(losses[1], abs=1e-2)
