@@ -60,7 +60,10 @@ ROUNDS = _table(
     participants=(_INT, "clients whose updates were aggregated"),
     lost_clients=(_INT, "clients of the cohort whose updates are missing from the aggregate"),
     retries=(_INT, "client updates that were computed again because a worker was lost"),
-    accuracy=(_REAL, "test accuracy of the deployable model; for mask methods the mean mask [theta > 0.5]"),
+    accuracy=(
+        _REAL,
+        "test accuracy of the model to keep; of mask methods as method.deployed says: theta > 0.5, or theta * w",
+    ),
     loss=(_REAL, "test cross-entropy of the same model, nats"),
     validation_accuracy=(_REAL, "its accuracy on the training samples that no client has; null without any"),
     validation_loss=(_REAL, "its cross-entropy on them, nats"),

@@ -105,6 +105,8 @@ class MethodClient(ABC, Generic[P]):
     def evaluations(self, state: Any, round_index: int) -> dict[str, Callable[[], Forward]]:
         """The models to evaluate after a round by what they are: ``"mean"`` (required), ``"expected"``, ``"sampled"``.
 
+        ``"mean"`` is the one to keep.
+
         A value prepares the model and returns its forward pass, valid until the next one is prepared.
         """
 

@@ -34,6 +34,12 @@ class MaskSettings(CountedSettings):
     scores_init: Literal["constant", "normal"] = Field(
         "constant", description="theta_init everywhere, or sigmoid of N(0, 1), which halves pretrained weights"
     )
+    forward: Literal["sampled", "expected"] = Field(
+        "sampled", description="network of a training step: a mask drawn anew, or each weight times its probability"
+    )
+    deployed: Literal["mask", "expected"] = Field(
+        "mask", description="model to keep: the mean mask theta > 0.5, or each weight times its probability"
+    )
     clip: float = Field(0.01, gt=0, lt=0.5, description="distance of the global probabilities from 0 and 1")
     prior: float = Field(1.0, ge=1, le=1000, description="alpha and beta of the Beta prior, lambda_0")
     reset_every: int | None = Field(
@@ -130,7 +136,8 @@ class MaskClient(CountedClient[M]):
 
         def logits(x: torch.Tensor, step: int) -> torch.Tensor:
             key = dm.stream_key(self.experiment.seed, "train", task.round, task.client, step)
-            output: torch.Tensor = net(x, net.sample(key))
+            multiplier_d = net.sample(key) if self.params.forward == "sampled" else net.scores_d.sigmoid()
+            output: torch.Tensor = net(x, multiplier_d)
             return output
 
         loss = self._training.run([net.scores_d], task, logits, penalty=self.penalty(state))
@@ -140,7 +147,7 @@ class MaskClient(CountedClient[M]):
         theta_d = torch.from_numpy(state.theta_d).to(self.model.device)
         key = dm.stream_key(self.experiment.seed, "evaluation", round_index)
         multipliers: dict[str, Callable[[], torch.Tensor]] = {
-            "mean": lambda: (theta_d > 0.5).float(),
+            "mean": lambda: (theta_d > 0.5).float() if self.params.deployed == "mask" else theta_d,
             "expected": lambda: theta_d,
             "sampled": lambda: dm.bernoulli_mask(theta_d, key).float(),
         }

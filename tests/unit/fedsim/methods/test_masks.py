@@ -39,3 +39,16 @@ def test_fedmask_sends_one_bit_a_parameter_and_averages_masks(small_config):
     client = FedMask.client(config.method, config, federation.model)
     scores = config.method.scores(client.receive(federation.servers["method"].broadcast()).probabilities)
     assert np.array_equal(scores, np.mean(masks, axis=0).astype(np.float32))
+
+
+@pytest.mark.parametrize("method", ["deltamask", "fedpm"])
+def test_the_model_to_keep_may_be_that_of_expected_weights(small_config, method):
+    keys = [f"method.name={method}", "method.deployed=expected", "method.forward=expected", "rounds=2"]
+    _, _, outcomes = run_rounds(small_config(*keys))
+    sampled = run_rounds(small_config(*keys, "method.forward=sampled"))[2]
+    mask = run_rounds(small_config(*keys, "method.deployed=mask"))[2]
+    for outcome, kept in zip(outcomes[1:], mask[1:], strict=True):
+        assert outcome.round["accuracy"] == outcome.round["accuracy_expected"] == kept.round["accuracy_expected"]
+        assert outcome.round["state_digest"] == kept.round["state_digest"]
+        assert outcome.round["loss"] != kept.round["loss"]
+    assert sampled[1].round["state_digest"] != outcomes[1].round["state_digest"]
