@@ -58,7 +58,7 @@ def _words(group: Mapping[str, Any]) -> list[str]:
         if isinstance(value, Mapping):
             name = [str(value["name"])] if "name" in value else []
             words.append(" ".join([*name, *_words(value)]))
-        elif key in ("codec", "values"):
+        elif key in ("codec", "values", "forward"):
             words.append(str(value))
         elif value is True:
             words.append(key.replace("_", " "))
