@@ -116,7 +116,7 @@ class Plan:
                 self._studies[point].learn(batch)
                 if self._asked[point] < self._trials:
                     self._suggest(point)
-                else:
+                elif self._confirm:
                     self._add_confirmations(point)
 
     def _suggest(self, point: int) -> None:

@@ -80,7 +80,7 @@ def test_list_shows_every_key_and_member(cli):
     [
         (("run", "method.kapa=1"), "method.kapa: unknown key; did you mean 'kappa'?"),
         (("run", "missing.yaml"), "config: expected a YAML file at 'missing.yaml'"),
-        (("run", *SERIAL, "partition.clients=9999"), "partition.clients: found 9999, allowed: at most 1437"),
+        (("run", *SERIAL, "partition.clients=9999"), "partition.clients: found 9999, allowed: at most 1293"),
         (("resume", "nowhere"), "path: expected the folder of a run"),
         (("run", *SERIAL, "output=/proc/runs"), "/proc/runs"),
         (("report", "ftp://x/y", "--output", "x"), "found 'ftp://x/y', allowed: a local path"),

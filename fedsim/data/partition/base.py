@@ -88,7 +88,7 @@ def partition(partitioner: type[Partitioner], samples: Samples, params: Partitio
     if params.clients > len(samples.labels):
         raise ConfigError(
             f"partition.clients: found {params.clients}, allowed: at most {len(samples.labels)}, "
-            "the number of training samples"
+            "the number of training samples that are not held out"
         )
     rng = np.random.Generator(np.random.Philox(key=stream_key(seed, "partition", params.name)))
     owner = partitioner.assign(samples, params, rng)

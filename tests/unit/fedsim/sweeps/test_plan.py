@@ -219,3 +219,12 @@ def test_a_search_of_which_every_run_fails_has_nothing_to_confirm():
     assert plan.done
     with pytest.raises(ConfigError, match=r"search.confirm: found \[1\], allowed: none"):
         load_sweep({"search": {"confirm": [1], "objectives": {"validation_accuracy": "max", "uplink_bytes": "min"}}})
+
+
+def test_a_search_by_several_objectives_ends():
+    objectives = {"validation_accuracy": "max", "uplink_bytes": "min"}
+    space = {"train.lr": {"uniform": [0.1, 0.9]}}
+    plan = Plan(load_sweep({"space": space, "search": {"trials": 3, "batch": 1, "objectives": objectives}}))
+    for count in range(3):
+        plan.tell(plan.next(), {"validation_accuracy": 0.5, "uplink_bytes": count})
+    assert plan.done
