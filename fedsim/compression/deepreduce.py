@@ -30,9 +30,8 @@ class DeepReduce(SparseCompressor):
     """The largest entries with their indices in a Bloom filter, under policy P0: a value for each of its positives.
 
     False positives thus cost bits, not accuracy: their true values are sent as well. Values are floats or go through
-    one of the paper's value compressors, QSGD (Alistarh et al., NeurIPS 2017), which
-    has fewer bytes at equal error than the curves that the paper fits to sorted values: these need the permutation, of
-    ``log2(n)`` bits a value.
+    one of the paper's value compressors, QSGD (Alistarh et al., NeurIPS 2017). The curves that the paper fits to sorted
+    values are left out: they need the permutation, of ``log2(n)`` bits a value.
     """
 
     name, id, summary = "deepreduce", 69, "largest entries, indices in a Bloom filter, values of all its positives (P0)"

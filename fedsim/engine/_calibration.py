@@ -22,12 +22,11 @@ def temperatures(head: HeadSettings) -> tuple[float, ...]:
     return _GRID if head.temperature is None else (head.temperature,)
 
 
-def best_temperature(head: HeadSettings, validation: list[PieceSums]) -> int:
-    """The position of that with the lowest cross-entropy on validation samples; of 1 where there are none."""
-    candidates = temperatures(head)
-    if len(candidates) == 1 or validation:
-        return int(np.argmin(total(validation, "mean").tempered)) if validation else 0
-    return candidates.index(1.0)
+def best_temperature(head: FittedHeadSettings, validation: list[PieceSums]) -> int:
+    """The position of that with the lowest cross-entropy on validation samples; of the given one or 1 without any."""
+    if validation:
+        return int(np.argmin(total(validation, "mean").tempered))
+    return 0 if head.temperature is not None else _GRID.index(1.0)
 
 
 def tempered(pieces: list[PieceSums], position: int) -> list[PieceSums]:

@@ -20,10 +20,13 @@ from fedsim.engine._rows import client_row, evaluation_columns, totals
 from fedsim.engine._trainer import evaluation_pieces
 from fedsim.engine._types import Broadcast, PhaseName, Prepared, Upload
 from fedsim.errors import CheckpointError
+from fedsim.heads import FittedHeadSettings
 from fedsim.methods.wire import pack_relay, split_weight
 
 #: Begins the names in :meth:`Federation.state` of what has no fixed form, such as what sampled clients keep.
 VARYING = "varying."
+#: Bytes a parameter from which on a round's uploads are not relayed, as no state is longer than two floats of each.
+_RELAYED = 8
 _CLIENT_STATE, _STEPS = f"{VARYING}client_state.", f"{VARYING}steps"
 
 
@@ -151,9 +154,10 @@ class Federation:
             [piece for piece, split in zip(sums, self._pieces, strict=True) if split == wanted]
             for wanted in ("test", "validation")
         )
-        if phase == "head" and (candidates := temperatures(self._config.head)):
-            chosen = best_temperature(self._config.head, validation)
-            self.model.temper_head(candidates[chosen])
+        head = self._config.head
+        if phase == "head" and isinstance(head, FittedHeadSettings):
+            chosen = best_temperature(head, validation)
+            self.model.temper_head(temperatures(head)[chosen])
             test, validation = tempered(test, chosen), tempered(validation, chosen)
         return evaluation_columns(test, validation)
 
@@ -166,8 +170,8 @@ class Federation:
         kept = {client: self._client_states[client] for client in members if client in self._client_states}
         rows: list[dict[str, Any]] = []
         flips: list[int] = []
-        uploads: list[tuple[int, bytes]] | None = [] if server.replayable else None
-        seconds = 0.0
+        uploads: list[tuple[int, bytes]] = []
+        size, seconds = 0, 0.0
         for upload in _in_order(self._executor.train(phase, index, members, broadcast, kept), members):
             if upload.client_state is not None:
                 self._client_states[upload.client] = upload.client_state
@@ -180,13 +184,13 @@ class Federation:
             seconds += time.perf_counter() - decoded_at
             if isinstance(decoded, dm.Decoded):
                 flips.append(decoded.flips.size)
-            if uploads is not None:
+            size += len(sent)
+            if server.replayable and size <= _RELAYED * self.dimension:
                 uploads.append((upload.client, sent))
-                # No state is longer than two floats a parameter, so these will not be relayed.
-                if sum(len(one) for _, one in uploads) > 8 * self.dimension:
-                    uploads = None
+            else:
+                uploads.clear()
             rows.append(client_row(index, upload, self.dimension, downlinks[upload.client], decoded_at - decoding))
-        return rows, flips, None if uploads is None else pack_relay(index, uploads), seconds
+        return rows, flips, pack_relay(index, uploads) if len(uploads) == len(members) else None, seconds
 
 
 def _in_order(uploads: Iterator[Upload], cohort: list[int]) -> Iterator[Upload]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
+from fedsim.compression import compile_compressor
 from fedsim.heads.base import FittedHeadSettings, Head
 from fedsim.methods.statistics import StatisticsClient, StatisticsServer, StatisticsSettings
 
@@ -42,3 +43,7 @@ class Fit(Head):
     summary = "Gaussian head from class means and a shared covariance, summed over clients"
     Params = FitSettings
     Client, Server = StatisticsClient, _Server
+
+    @classmethod
+    def compile_kernels(cls, params: StatisticsSettings) -> None:
+        compile_compressor(params.compressor)

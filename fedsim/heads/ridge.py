@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from fedsim.compression import compile_compressor
 from fedsim.heads.base import FittedHeadSettings, Head
 from fedsim.methods.ridge import RidgeKeys, RidgeServer
-from fedsim.methods.statistics import StatisticsClient
+from fedsim.methods.statistics import StatisticsClient, StatisticsSettings
 
 
 class RidgeSettings(RidgeKeys, FittedHeadSettings):
@@ -20,3 +21,7 @@ class RidgeHead(Head):
     summary = "ridge regression in closed form from Gram matrices and class sums, the same for every partition"
     Params = RidgeSettings
     Client, Server = StatisticsClient, RidgeServer
+
+    @classmethod
+    def compile_kernels(cls, params: StatisticsSettings) -> None:
+        compile_compressor(params.compressor)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field, SerializeAsAny, field_validator
 
-from fedsim.compression import COMPRESSORS, make_compressor
+from fedsim.compression import COMPRESSORS, compile_compressor
 from fedsim.compression.none import NoneSettings
 from fedsim.methods.base import Method, MethodClient, MethodServer
 from fedsim.methods.updates import CompressedUpdates, DenseClient, FlatFunction, UpdateSettings, known_start
@@ -47,31 +47,6 @@ class DenseSettings(UpdateSettings):
     @classmethod
     def _downlink_parameters(cls, value: Any) -> Any:
         return validate_member(value, COMPRESSORS, "none")
-
-
-class DenseMethod(Method):
-    """A method whose update is the change of one vector; a subclass says which by :meth:`flatten`."""
-
-    Params: ClassVar[type[UpdateSettings]] = DenseSettings
-    train_defaults: ClassVar[Mapping[str, Any]] = {"lr": 1e-3}
-
-    @classmethod
-    @abstractmethod
-    def flatten(cls, params: Any, experiment: Experiment, model: TaskModel) -> FlatFunction:
-        """The model's network as a function of what the method trains; an ``nn.Module`` goes to the model's device."""
-
-    @classmethod
-    def client(cls, params: Any, experiment: Experiment, model: TaskModel) -> MethodClient[Any]:
-        return _Client(params, experiment, model, cls.flatten(params, experiment, model))
-
-    @classmethod
-    def server(cls, params: Any, experiment: Experiment, model: TaskModel) -> MethodServer[Any]:
-        return _Server(params, experiment, model, cls.flatten(params, experiment, model))
-
-    @classmethod
-    def compile_kernels(cls, params: UpdateSettings) -> None:
-        compressor = make_compressor(params.compressor)
-        compressor.decode(compressor.encode(np.linspace(-1, 1, 64, dtype=np.float32), 0), 64, 0)
 
 
 def _start(params: DenseSettings, model: TaskModel, net: FlatFunction) -> dict[str, np.ndarray]:
@@ -163,3 +138,32 @@ class _Server(MethodServer[DenseSettings]):
             self._momentum_d = state["momentum"].copy()
         if not self.params.exact_downlink:
             self._unsent_d, self._step = state["unsent"].copy(), int(state["step"][0])
+
+
+class DenseMethod(Method):
+    """A method whose update is the change of one vector; a subclass says which by :meth:`flatten`."""
+
+    Params: ClassVar[type[UpdateSettings]] = DenseSettings
+    train_defaults: ClassVar[Mapping[str, Any]] = {"lr": 1e-3}
+    #: Halves, which get the network of :meth:`flatten` beside the arguments of others.
+    Client: ClassVar[Any] = _Client
+    Server: ClassVar[Any] = _Server
+
+    @classmethod
+    @abstractmethod
+    def flatten(cls, params: Any, experiment: Experiment, model: TaskModel) -> FlatFunction:
+        """The model's network as a function of what the method trains; an ``nn.Module`` goes to the model's device."""
+
+    @classmethod
+    def client(cls, params: Any, experiment: Experiment, model: TaskModel) -> MethodClient[Any]:
+        return cls.Client(params, experiment, model, cls.flatten(params, experiment, model))
+
+    @classmethod
+    def server(cls, params: Any, experiment: Experiment, model: TaskModel) -> MethodServer[Any]:
+        return cls.Server(params, experiment, model, cls.flatten(params, experiment, model))
+
+    @classmethod
+    def compile_kernels(cls, params: UpdateSettings) -> None:
+        compile_compressor(params.compressor)
+        if isinstance(params, DenseSettings):
+            compile_compressor(params.downlink)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedsim.methods.base import ClientTask, Forward, MethodClient, MethodServer, Trained
+from fedsim.methods.base import ClientTask, Forward, MethodServer, Trained
 from fedsim.methods.lora import Lora, LowRankNetwork, LowRankSettings
 from fedsim.methods.updates import CompressedUpdates, DenseClient, known_start
 from fedsim.methods.wire import pack_changed, unpack_changed
@@ -152,11 +152,4 @@ class FedExLora(Lora):
     )
     Params: ClassVar[type[LowRankSettings]] = FedExLoraSettings
     Network: ClassVar[type[LowRankNetwork]] = ResidualNetwork
-
-    @classmethod
-    def client(cls, params: Any, experiment: Experiment, model: TaskModel) -> MethodClient[Any]:
-        return _Client(params, experiment, model, cls.flatten(params, experiment, model))
-
-    @classmethod
-    def server(cls, params: Any, experiment: Experiment, model: TaskModel) -> MethodServer[Any]:
-        return _Server(params, experiment, model, cls.flatten(params, experiment, model))
+    Client, Server = _Client, _Server

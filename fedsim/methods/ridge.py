@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import Field
 
 import deltamask as dm
+from fedsim.compression import compile_compressor
 from fedsim.methods.base import ClientTask, Method, Trained
 from fedsim.methods.head import untrained
 from fedsim.methods.statistics import StatisticsClient, StatisticsServer, StatisticsSettings
@@ -130,3 +131,7 @@ class Ridge(Method):
     Params = RidgeSettings
     train_defaults: ClassVar[Mapping[str, Any] | None] = None
     Client, Server = _Client, _Server
+
+    @classmethod
+    def compile_kernels(cls, params: StatisticsSettings) -> None:
+        compile_compressor(params.compressor)

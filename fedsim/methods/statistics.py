@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from pydantic import Field, SerializeAsAny, field_validator
 
 import deltamask as dm
-from fedsim.compression import COMPRESSORS, make_compressor
+from fedsim.compression import COMPRESSORS
 from fedsim.compression.none import NoneSettings
 from fedsim.errors import ConfigError
 from fedsim.methods.base import ClientTask, Trained
 from fedsim.methods.head import HeadClient, HeadServer
+from fedsim.methods.updates import CompressedUpdates
 from fedsim.methods.wire import pack_tensors, unpack_tensors
 from fedsim.models import TaskModel
 from fedsim.settings import CompressorSettings, Experiment, PhaseSettings, validate_member
@@ -63,23 +64,25 @@ class _Layout:
     ``(size * (size + 1) / 2,)``.
     """
 
-    def __init__(self, params: StatisticsSettings, seed: int, classes: int, size: int) -> None:
-        self._compressor, self._seed = make_compressor(params.compressor), seed
+    def __init__(self, params: StatisticsSettings, experiment: Experiment, model: TaskModel) -> None:
+        #: See :func:`random_projection`.
+        self.projection = random_projection(params, experiment, model)
+        classes, size = model.head.weight.shape
+        if self.projection is not None:
+            size = self.projection.shape[1]
         self.shapes = {"counts": (classes,), "sums": (classes, size)}
         self.entries = size * (size + 1) // 2
+        self._compressed = CompressedUpdates(params.compressor, experiment.seed, "statistics", self.entries)
         self._first = len(pack_tensors({name: np.zeros(shape, np.float32) for name, shape in self.shapes.items()}))
 
     def encode(self, statistics: tuple[np.ndarray, np.ndarray, np.ndarray], client: int) -> bytes:
         counts, sums, scatter = statistics
-        return pack_tensors({"counts": counts, "sums": sums}) + self._compressor.encode(scatter, self._key(client))
+        return pack_tensors({"counts": counts, "sums": sums}) + self._compressed.encode(scatter, client)
 
     def decode(self, payload: bytes, client: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         known = unpack_tensors(payload[: self._first], self.shapes)
-        scatter = self._compressor.decode(payload[self._first :], self.entries, self._key(client))
+        scatter = self._compressed.decode(payload[self._first :], client)
         return known["counts"].astype(np.float64), known["sums"].astype(np.float64), scatter.astype(np.float64)
-
-    def _key(self, client: int) -> int:
-        return dm.stream_key(self._seed, "statistics", client)
 
 
 def between_classes(counts: Any, sums: Any) -> Any:
@@ -92,14 +95,12 @@ class StatisticsClient(HeadClient[S]):
 
     def __init__(self, params: S, experiment: Experiment, model: TaskModel) -> None:
         super().__init__(params, experiment, model)
-        self._projection = random_projection(params, experiment, model)
-        size = model.backbone.embedding_size if self._projection is None else self._projection.shape[1]
-        self._layout = _Layout(params, experiment.seed, len(model.head.weight), size)
+        self._layout = _Layout(params, experiment, model)
 
     def train(self, state: Any, task: ClientTask) -> Trained:
         embeddings = self.model.embed(task.features).double()
-        if self._projection is not None:
-            embeddings = embeddings @ torch.from_numpy(self._projection).to(embeddings.device)
+        if self._layout.projection is not None:
+            embeddings = embeddings @ torch.from_numpy(self._layout.projection).to(embeddings.device)
         member = F.one_hot(task.labels, len(self.model.head.weight)).double()
         counts, sums = (value.float().cpu().numpy() for value in (member.sum(0), member.T @ embeddings))
         gram = (embeddings.T @ embeddings).cpu().numpy()
@@ -116,9 +117,7 @@ class StatisticsServer(HeadServer[S]):
     def __init__(self, params: S, experiment: Experiment, model: TaskModel) -> None:
         if model.train_head:
             raise ConfigError("head.name: found joint, allowed: others, as only a frozen head has a closed form")
-        self._projection = random_projection(params, experiment, model)
-        size = model.backbone.embedding_size if self._projection is None else self._projection.shape[1]
-        self._layout = _Layout(params, experiment.seed, len(model.head.weight), size)
+        self._layout = _Layout(params, experiment, model)
         super().__init__(params, experiment, model)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -148,4 +147,5 @@ class StatisticsServer(HeadServer[S]):
         noise = max(0.0, -float(lowest))
         gram[np.diag_indices(size)] += noise
         weights, bias = self.solve(sums["counts"], sums["sums"], gram, noise)
-        return {"weight": weights if self._projection is None else weights @ self._projection.T, "bias": bias}
+        projection = self._layout.projection
+        return {"weight": weights if projection is None else weights @ projection.T, "bias": bias}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from fedsim.settings import read_yaml
 SWEEPS = Path(__file__).parent
 
 
+@lru_cache(maxsize=1)
 def entries() -> list[dict[str, Any]]:
     """The ``method`` groups that the sweep files compare, each once."""
     found: list[dict[str, Any]] = []
