@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -59,6 +60,8 @@ class Backbone(nn.Module):
         self.prefix = nn.Sequential(stem, *blocks[:frozen])
         self.blocks = nn.Sequential(*blocks[frozen:])
         self.suffix = suffix
+        for part in (self.prefix, self.blocks):
+            part.register_forward_pre_hook(_channels_last)
         self.input_size, self.embedding_size = input_size, embedding_size
         self.mean, self.std, self.interpolation = mean, std, interpolation
         self.weights: Weights = weights
@@ -67,6 +70,11 @@ class Backbone(nn.Module):
         """Embeddings of normalised images."""
         embeddings: Tensor = self.suffix(self.blocks(self.prefix(images)))
         return embeddings
+
+
+def _channels_last(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Images with their channels last in memory: convolutions are about twice as fast, on CPUs and on GPUs."""
+    return tuple(x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for x in inputs)
 
 
 class BackboneFamily(ABC):

@@ -117,3 +117,17 @@ def test_sizes_out_of_range_are_refused(size):
         ConfigError, match=rf"model.input_size: found '?{size}'?, allowed: (greater|less) than or equal"
     ):
         load_config(None, [f"model.name={NAME}", f"model.input_size={size}"])
+
+
+def test_convolutions_get_images_with_their_channels_last():
+    model = build_model(settings_of("efficientnet-lite0", random_weights=True, input_size=64), classes=3)
+    layouts = []
+    for module in model.backbone.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(
+                lambda _, inputs, output: layouts.append(output.is_contiguous(memory_format=torch.channels_last))
+            )
+    model.backbone(torch.zeros(2, 3, 64, 64))
+    model.backbone.blocks(model.backbone.prefix(torch.zeros(2, 3, 64, 64)).contiguous())
+    assert len(layouts) > 16
+    assert all(layouts)
