@@ -18,6 +18,7 @@ from fedsim.registry import Registry, trust_only
 from fedsim.settings import (
     ClusterSettings,
     DataSettings,
+    EvaluateSettings,
     HeadSettings,
     MethodSettings,
     ModelSettings,
@@ -78,6 +79,7 @@ class Config(Settings):
     head: Annotated[SerializeAsAny[HeadSettings], Field(validate_default=True)] = HeadSettings()
     method: Annotated[SerializeAsAny[MethodSettings], Field(validate_default=True)] = MethodSettings()
     train: TrainSettings | None = Field(None, description="local training; absent where a method needs none")
+    evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
 
     @model_validator(mode="before")

@@ -35,6 +35,7 @@ class LiveProgress:
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("", total=None, status="starting", start=False)
+        self._accuracy = float("nan")  # of the last evaluation
         #: To pass to :func:`fedsim.run`.
         self.callbacks = runner.Progress(self._start, self._round)
 
@@ -61,7 +62,8 @@ class LiveProgress:
         )
 
     def _round(self, row: dict[str, Any]) -> None:
-        status = f"accuracy {row['accuracy']:.3f}  uplink {row['uplink_bpp']:.4f} bpp"
+        self._accuracy = row.get("accuracy", self._accuracy)
+        status = f"accuracy {self._accuracy:.3f}  uplink {row['uplink_bpp']:.4f} bpp"
         self._bar.update(self._task, completed=row["round"], status=status)
 
 
@@ -87,7 +89,7 @@ def _rounds_table(loaded: results.Results) -> Table:
             name,
             _share(row.accuracy),
             *extra,
-            f"{row.loss:.3f}",
+            _share(row.loss),
             size(row.uplink_bytes),
             f"{row.uplink_bpp:.4f}",
             f"{row.round_seconds:.1f}",

@@ -185,11 +185,12 @@ def accuracy_at_bytes(
     rounds = results.rounds
     spent = cumulative_bytes(rounds, direction) / rounds["run_id"].map(runs.set_index("run_id")["clients"])
     # Without validation samples, later rounds count more.
-    rounds = rounds.assign(rank=rounds["validation_accuracy"].fillna(rounds["round"]))
+    rank = rounds["validation_accuracy"].fillna(rounds["round"])
+    rounds = rounds.assign(rank=rank, spent=spent).dropna(subset=["accuracy"])
     order = {"rank": True, "validation_loss": False, "round": False}
     table = runs[[*keys, *(name for name in ("seed", "run_id") if name not in keys)]].copy()
     for budget in budgets:
-        paid = rounds[spent <= budget].sort_values(list(order), ascending=list(order.values()))
+        paid = rounds[rounds["spent"] <= budget].sort_values(list(order), ascending=list(order.values()))
         chosen = paid.drop_duplicates("run_id", keep="last").set_index("run_id")["accuracy"]
         table[f"accuracy at {budget / 1e6:g} MB"] = table["run_id"].map(chosen)
     table.attrs = {"unfinished": runs.attrs["unfinished"]}

@@ -101,7 +101,8 @@ class Federation:
         server.finish_round()
         following = self.downlink.advance(phase, server, relay)
         evaluating = time.perf_counter()
-        evaluation = self._evaluate(phase, following)
+        due = self._config.evaluate.due(self.next_round, self._config.rounds)
+        evaluation = self._evaluate(phase, following) if due else {}
         ended = time.perf_counter()
         row = {
             "round": self.next_round,

@@ -81,7 +81,7 @@ class Simulation:
         if len(rounds):
             row |= {
                 "linear_probe_accuracy": rounds["accuracy"].iloc[0],
-                "final_accuracy": rounds["accuracy"].iloc[-1],
+                "final_accuracy": rounds["accuracy"].dropna().iloc[-1],
                 **_best(rounds),
                 "uplink_bytes": int(rounds["uplink_bytes"].sum()),
                 "downlink_bytes": int(rounds["downlink_bytes"].sum()),
@@ -101,7 +101,7 @@ class Simulation:
 def _best(rounds: pd.DataFrame) -> dict[str, Any]:
     """Columns of the ``runs`` table about the round to keep: chosen on validation samples, never on test samples."""
     if rounds["validation_accuracy"].isna().all():
-        return {"best_accuracy": rounds["accuracy"].iloc[-1]}
+        return {"best_accuracy": rounds["accuracy"].dropna().iloc[-1]}
     order = {"validation_accuracy": False, "validation_loss": True, "round": True}
     best = rounds.sort_values(list(order), ascending=list(order.values())).iloc[0]
     return {

@@ -41,6 +41,7 @@ class LocalTrainer:
         self._partition = make_partition(dataset, config.partition, config.seed)
         self._pieces = evaluation_pieces(dataset)
         self._temperatures = temperatures(config.head)
+        self._evaluated = {"mean", *config.evaluate.also}
         device = "cuda" if config.cluster.gpus_per_worker else "cpu"
         if device == "cuda" and not torch.cuda.is_available():
             raise ResourceError("cluster.gpus_per_worker: found above 0, allowed: 0, since this torch sees no CUDA GPU")
@@ -98,14 +99,21 @@ class LocalTrainer:
     def evaluate(
         self, phase: PhaseName, round_index: int, chunks: Sequence[int], broadcast: Broadcast
     ) -> list[dict[str, EvaluationSums]]:
-        """Evaluate the models of a broadcast on some of the :func:`evaluation_pieces`, by their positions."""
+        """Evaluate the models of a broadcast on some of the :func:`evaluation_pieces`, by their positions.
+
+        Validation samples are for the model to keep alone.
+        """
         self.prepare()
         method = self._clients[phase]
         sums: list[dict[str, EvaluationSums]] = [{} for _ in chunks]
         for name, prepare in method.evaluations(self._receive(phase, broadcast), round_index).items():
+            if name not in self._evaluated:
+                continue
             forward = prepare()
             for chunk, row in zip(chunks, sums, strict=True):
                 piece = self._pieces[chunk]
+                if name != "mean" and piece.split != "test":
+                    continue
                 features, labels = self.samples("test" if piece.split == "test" else "train", piece.rows)
                 logits = forward(features)
                 correct = int((logits.argmax(1) == labels).sum())

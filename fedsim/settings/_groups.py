@@ -89,6 +89,22 @@ class TrainSettings(Settings):
     }
 
 
+class EvaluateSettings(Settings):
+    """Central evaluation; it changes what is known of a run, not how it learns."""
+
+    every: int = Field(
+        1, ge=1, le=1_000_000, description="rounds from one evaluation to the next; round 0 and the last have one too"
+    )
+    also: list[Literal["expected", "sampled"]] = Field(
+        default_factory=list,
+        description="of mask methods, test accuracies beside that of the model to keep: weights theta * w, or one draw",
+    )
+
+    def due(self, round_index: int, rounds: int) -> bool:
+        """Whether a round is evaluated; round 0 always is."""
+        return round_index % self.every == 0 or round_index == rounds
+
+
 class ClusterSettings(Settings):
     """The machines that compute clients: they change the speed, not results (but for rounding with other threads)."""
 

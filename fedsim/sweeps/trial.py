@@ -18,9 +18,13 @@ class Trial(tune.Trainable):
         """Take a run; it is opened by the first step, as Tune also sets up trials that it does not use."""
         self._trial = config
         self._simulation: Simulation | None = None
+        self._row: dict[str, Any] = {}
 
     def step(self) -> dict[str, Any]:
-        """The next round's row of the rounds table; the run goes on where an earlier attempt ended."""
+        """The next round's row of the rounds table, with the last evaluation where it has none of its own.
+
+        The run goes on where an earlier attempt ended.
+        """
         run: Config = self._trial["run"]
         if self._simulation is None:
             self._simulation = Simulation(run, _executor(run), self._trial["output"], self._trial["command"])
@@ -31,7 +35,8 @@ class Trial(tune.Trainable):
         except Exception as error:
             self._finish("failed", f"{type(error).__name__}: {error}")
             raise
-        return {**row, "done": row["round"] == run.rounds}
+        self._row |= row
+        return {**self._row, "done": row["round"] == run.rounds}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Go on with another run in this process, which has loaded all it needs."""

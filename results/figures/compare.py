@@ -84,7 +84,7 @@ def over_rounds(
     if x != "round":
         rounds["x"] = tables.cumulative_bytes(rounds, x)
     places = pd.DataFrame({"run_id": runs["run_id"], "title": titles, "name": names})
-    rounds = rounds[(rounds["round"] > 0) | (y == "accuracy")].merge(places, on="run_id")
+    rounds = rounds[(rounds["round"] > 0) | (y == "accuracy")].merge(places, on="run_id").dropna(subset=[y])
     points = rounds.groupby(["title", "name", "round"]).agg(x=("x", "mean"), y=(y, "mean"), std=(y, "std"))
     figure, grid = panels(list(titles.unique()))
     looks = styles(runs, names)

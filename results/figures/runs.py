@@ -22,7 +22,8 @@ def accuracy_and_bpp(results: Results) -> Figure:
     looks = [style(*pair) for pair in zip(results.runs["method"], variants, strict=True)]
     for (run_id, label), look in zip(labels.items(), looks, strict=True):
         rounds = results.rounds[results.rounds["run_id"] == run_id]
-        accuracy.plot(rounds["round"], rounds["accuracy"], **look._asdict(), markersize=4, label=label)
+        evaluated = rounds.dropna(subset=["accuracy"])
+        accuracy.plot(evaluated["round"], evaluated["accuracy"], **look._asdict(), markersize=4, label=label)
         start = rounds.loc[rounds["round"] == 0, "accuracy"]
         if not start.empty:
             accuracy.axhline(start.iloc[0], color=look.color, linestyle=":", linewidth=1.2)

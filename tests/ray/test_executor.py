@@ -28,7 +28,13 @@ def rounds(config, executor, on_round=lambda index: None):
 @pytest.fixture
 def config(small_config):
     # Two of the five clients in a round: cohorts and loads differ from round to round.
-    return small_config("partition.clients=5", "participation=0.4", "partition.name=dirichlet", "partition.alpha=0.5")
+    return small_config(
+        "partition.clients=5",
+        "participation=0.4",
+        "partition.name=dirichlet",
+        "partition.alpha=0.5",
+        "evaluate.also=[expected, sampled]",
+    )
 
 
 def test_serial_one_worker_and_two_workers_are_identical(config):

@@ -20,6 +20,7 @@ from rich.console import Console
 
 import results
 from pipelines.benchmarks.methods.rows import with_labels
+from pipelines.benchmarks.sweeps import by_client, finished
 from results import figures, tables
 from results.figures.style import Style, bytes_axis, style
 
@@ -41,7 +42,7 @@ choose the round whose test accuracy is shown, the head alone included.
 
 def collect(runs: str) -> results.Results:
     """The finished runs below a folder, with their labels."""
-    loaded = results.load(runs, where={"status": "finished"})
+    loaded = finished(runs)
     return results.Results(with_labels(loaded.runs), loaded.rounds, loaded.clients)
 
 
@@ -54,11 +55,7 @@ def confirmed(loaded: results.Results, backbone: str) -> results.Results:
 
 def summary(loaded: results.Results) -> pd.DataFrame:
     """One row a label and partition: accuracy over seeds, and bytes of one client over the whole run."""
-    runs = loaded.runs.assign(
-        uplink_bytes=loaded.runs["uplink_bytes"] / loaded.runs["clients"],
-        downlink_bytes=loaded.runs["downlink_bytes"] / loaded.runs["clients"],
-    )
-    table = tables.groups(runs, by=_KEYS, accuracy="best_accuracy")
+    table = tables.groups(by_client(loaded.runs), by=_KEYS, accuracy="best_accuracy")
     fronts = [tables.pareto_front(part) for _, part in table.groupby("alpha")]
     table["front"] = table.index.isin([index for front in fronts for index in front.index])
     return table
@@ -145,10 +142,10 @@ def main() -> None:
     for backbone in loaded.runs["backbone"].unique():
         shown = confirmed(loaded, backbone)
         tuning = loaded.runs[(loaded.runs["backbone"] == backbone) & (loaded.runs["seed"] == TUNING_SEED)]
-        shown.runs.drop(columns="command").to_parquet(output / f"{backbone}.parquet", index=False)
+        shown.runs.to_parquet(output / f"{backbone}.parquet", index=False)
         shown.rounds.to_parquet(output / f"{backbone}-rounds.parquet", index=False)
         shown.clients.to_parquet(output / f"{backbone}-clients.parquet", index=False)
-        tuning.drop(columns="command").to_parquet(output / f"{backbone}-tuning.parquet", index=False)
+        tuning.to_parquet(output / f"{backbone}-tuning.parquet", index=False)
         text = markdown(shown)
         (output / f"{backbone}.md").write_text(text)
         figures.save(picture(shown), output / f"{backbone}.png")

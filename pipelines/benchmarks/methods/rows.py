@@ -38,13 +38,8 @@ def label(config: Mapping[str, Any]) -> str:
 
 
 def with_labels(runs: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the runs table with a column ``label``, and without the place of the data on the machine."""
-    configs = [json.loads(config) for config in runs["config"]]
-    labels = [label(config) for config in configs]
-    for config in configs:
-        if "path" in config["data"]:
-            config["data"]["path"] = Path(config["data"]["path"]).name
-    return runs.assign(label=labels, config=[json.dumps(config) for config in configs])
+    """Rows of the runs table with a column ``label``."""
+    return runs.assign(label=[label(json.loads(config)) for config in runs["config"]])
 
 
 def _holds(part: Mapping[str, Any], whole: Mapping[str, Any]) -> bool:

@@ -23,6 +23,7 @@ _SMALL = {
     "data": {"train_samples": 300, "test_samples": 200, "validation": 0},
     "partition": {"clients": 5},
     "model": {"masked_blocks": 1},
+    "evaluate": {"also": ["expected", "sampled"]},
     "cluster": {"executor": "serial"},
 }
 #: Short training of the head, in the group of who trains it.

@@ -44,6 +44,7 @@ def test_fedmask_sends_one_bit_a_parameter_and_averages_masks(small_config):
 @pytest.mark.parametrize("method", ["deltamask", "fedpm"])
 def test_the_model_to_keep_may_be_that_of_expected_weights(small_config, method):
     keys = [f"method.name={method}", "method.deployed=expected", "method.forward=expected", "rounds=2"]
+    keys += ["evaluate.also=[expected]"]
     _, _, outcomes = run_rounds(small_config(*keys))
     sampled = run_rounds(small_config(*keys, "method.forward=sampled"))[2]
     mask = run_rounds(small_config(*keys, "method.deployed=mask"))[2]
