@@ -183,12 +183,13 @@ def _errors() -> Iterator[None]:
     """Turn errors that a user can mend into one message and exit code 2, and an interrupt into exit code 130."""
     # A batch system ends a job by SIGTERM, a lost connection by SIGHUP: end as on Ctrl-C, and leave no process.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup: what is ignored stays so
+            signal.signal(number, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
         _fail("interrupted: finished rounds are stored; the same command, without --fresh, goes on", 130)
-    except (FedsimError, OSError, results.LocationError) as error:
+    except (FedsimError, OSError, results.LocationError, results.DamagedError) as error:
         _fail(f"error: {error}", 2)
 
 

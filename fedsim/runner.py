@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import Any, Protocol
 
 import results
@@ -72,7 +71,7 @@ def run(
     progress = progress or Progress()
     output = config.output if "://" in config.output else os.path.abspath(config.output)
     store = results.RunStore(output, config.run_id)
-    previous = store.read_run()
+    previous = store.run_or_none()
     if previous is not None and previous["status"] == "finished" and not fresh:
         return RunResult(store.location, previous, reused=True)
     with _open(config, output, store.delete if fresh else lambda: None) as session:
@@ -84,6 +83,8 @@ def run(
             while (row := session.step()) is not None:
                 progress.on_round(row)
             return RunResult(store.location, session.finish("finished"))
+        except results.OwnershipError:
+            raise  # what is stored is another process's now
         except KeyboardInterrupt:
             _end(session, store if ours else None, "interrupted", None)
             raise
@@ -111,9 +112,10 @@ def resume(
 
     Raises:
         ConfigError: there is no run at ``path``.
+        DamagedError: its ``run.parquet`` is damaged, which holds the configuration.
     """
     location = os.fspath(path)
-    output, run_id = os.path.split(location.rstrip("/") if "://" in location else os.path.abspath(location))
+    output, run_id = results.split_location(location)
     row = results.RunStore(output, run_id).read_run()
     if row is None:
         raise ConfigError(f"path: expected the folder of a run, found none at {location!r}")
@@ -162,6 +164,6 @@ def _end(session: _Session, store: results.RunStore | None, status: str, error: 
     try:
         session.finish(status, error)
     except BaseException:  # also a second Ctrl-C
-        row = store.read_run() if store else None
-        if store and row:
-            store.write_run(row | {"status": status, "error": error, "finished_at": datetime.now(timezone.utc)})
+        if store is not None:
+            with suppress(results.OwnershipError):
+                store.end(status, error)

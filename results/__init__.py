@@ -6,7 +6,18 @@ are imported on their own, for they take matplotlib with them.
 """
 
 from results import schema
+from results.errors import DamagedError, LocationError, OwnershipError
 from results.frames import Results, load
-from results.store import LocationError, RunStore
+from results.locations import split as split_location
+from results.store import RunStore
 
-__all__ = ["LocationError", "Results", "RunStore", "load", "schema"]
+__all__ = [
+    "DamagedError",
+    "LocationError",
+    "OwnershipError",
+    "Results",
+    "RunStore",
+    "load",
+    "schema",
+    "split_location",
+]

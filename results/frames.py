@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyarrow import fs
 
+from results import locations
+from results.errors import DamagedError
+from results.parts import Part, list_parts, read_part
 from results.schema import CLIENTS, GROWING, ROUNDS, RUNS
-from results.store import open_filesystem, part_files
+from results.store import run_table
 
 _ATTEMPTS = 10
 _THREADS = 16  # more than cores: on an object store, most of the time is waiting
@@ -35,11 +38,13 @@ class Results:
         runs: one row a run.
         rounds: one row a run and round, in order.
         clients: one row a run, round and client, in order.
+        damaged: what is wrong with each run that was left out because a file of it is damaged.
     """
 
     runs: pd.DataFrame
     rounds: pd.DataFrame
     clients: pd.DataFrame
+    damaged: tuple[str, ...] = ()
 
 
 def load(
@@ -48,6 +53,7 @@ def load(
     where: Mapping[str, Any] | None = None,
     columns: Collection[str] | None = None,
     tables: Collection[str] = ("runs", "rounds", "clients"),
+    on_damaged: Literal["warn", "raise"] = "warn",
 ) -> Results:
     """Load every run at ``path``. A run may still be going on: the rows of its finished rounds are there.
 
@@ -59,8 +65,10 @@ def load(
         columns: names of the columns to read; each table has those of them that it knows and its keys (``run_id``,
             ``round``, ``client``). All columns when None.
         tables: the tables to read. The others have no rows, but ``runs``, which is always read.
+        on_damaged: leave runs with damaged files out, each with a warning that names the file, or raise.
 
     Raises:
+        DamagedError: a file is damaged, and ``on_damaged`` is ``"raise"`` or no run is left.
         FileNotFoundError: there is no run at ``path``.
         LocationError: the URI cannot be opened.
         ValueError: two folders hold the same run, so their rows would count twice; or ``where``, ``columns`` or
@@ -74,12 +82,17 @@ def load(
     for attempt in range(_ATTEMPTS):
         try:
             with ThreadPoolExecutor(_THREADS) as pool:
-                return _load(pool, paths, allowed, wanted, tables)
+                loaded = _load(pool, paths, allowed, wanted, tables)
+                break
         except FileNotFoundError:
             # A file may vanish between listing and reading, when its run joins its files.
             if attempt == _ATTEMPTS - 1:
                 raise
-    raise AssertionError("unreachable")
+    for error in loaded.damaged:
+        if on_damaged == "raise" or (loaded.runs.empty and not where):
+            raise DamagedError(error)
+        warnings.warn(f"{error}; its run is left out", stacklevel=2)
+    return loaded
 
 
 def _load(
@@ -90,44 +103,71 @@ def _load(
     tables: Collection[str],
 ) -> Results:
     folders = [found for path in paths for found in _run_folders(path)]
-    read = _each(pool, lambda one: _read(one[0], f"{one[1]}/run.parquet", wanted["runs"], where), folders)
-    chosen = [(folder, part) for folder, part in zip(folders, read, strict=True) if part is not None]
-    runs = _frame([part for _, part in chosen], RUNS, wanted["runs"])
-    repeated = runs.loc[runs["run_id"].duplicated(), "run_id"].tolist()
+    _each(pool, lambda folder: folder.attempt(lambda: folder.read_run(wanted["runs"], where)), folders)
+    chosen = [folder for folder in folders if folder.run is not None]
+    rows: dict[str, list[tuple[_Folder, pa.Table | None]]] = {"runs": [(folder, folder.run) for folder in chosen]}
+    for table in GROWING:
+        files: list[tuple[_Folder, Part]] = []
+        if table in tables:
+            listed = _each(pool, lambda folder: folder.parts(table), chosen)  # noqa: B023
+            files = [(folder, part) for folder, found in zip(chosen, listed, strict=True) for part in found]
+        read = _each(pool, lambda file: file[0].attempt(lambda: file[0].read(file[1], wanted[table])), files)  # noqa: B023
+        rows[table] = [(folder, part) for (folder, _), part in zip(files, read, strict=True)]
+    frames = {
+        name: _frame(
+            [part for folder, part in rows[name] if folder.damage is None and part is not None], schema, wanted[name]
+        )
+        for name, schema in _SCHEMAS.items()
+    }
+    repeated = frames["runs"].loc[frames["runs"]["run_id"].duplicated(), "run_id"].tolist()
     if repeated:
         shown = ", ".join(map(repr, paths))
         raise ValueError(f"path: expected each run once, found several folders with {repeated[0]!r} at {shown}")
-    frames = {}
-    for table, schema in GROWING.items():
-        files: list[tuple[fs.FileSystem, str]] = []
-        if table in tables:
-            listed = _each(pool, lambda one: part_files(one[0], one[1], table), [folder for folder, _ in chosen])  # noqa: B023
-            files = [(folder[0], part[2]) for (folder, _), found in zip(chosen, listed, strict=True) for part in found]
-        rows = _each(pool, lambda one: _read(one[0], one[1], wanted[table]), files)  # noqa: B023
-        frames[table] = _frame([part for part in rows if part is not None], schema, wanted[table])
-    return Results(runs=runs, rounds=frames["rounds"], clients=frames["clients"])
+    return Results(**frames, damaged=tuple(folder.damage for folder in folders if folder.damage is not None))
 
 
-def _run_folders(path: str) -> list[tuple[fs.FileSystem, str]]:
-    filesystem, root = open_filesystem(path)
+class _Folder:
+    """A run that is read; after the first damaged file of it, ``damage`` says what is wrong."""
+
+    def __init__(self, filesystem: fs.FileSystem, path: str) -> None:
+        self._fs, self._path = filesystem, path
+        self.run: pa.Table | None = None
+        self.damage: str | None = None
+
+    def attempt(self, read: Callable[[], _T]) -> _T | None:
+        try:
+            return read()
+        except DamagedError as error:
+            self.damage = str(error)
+            return None
+
+    def read_run(self, columns: list[str] | None, where: Mapping[str, pa.Array]) -> None:
+        """Read the row of the runs table, if it has the allowed values."""
+        place = f"{self._path}/run.parquet"
+        data = locations.read(self._fs, place)
+        if data is None:
+            raise FileNotFoundError(place)
+        run = run_table(data, place)
+        if _matches(run, where):
+            self.run = run if columns is None else run.select([name for name in columns if name in run.column_names])
+
+    def parts(self, table: str) -> list[Part]:
+        return list_parts(self._fs, f"{self._path}/{table}")
+
+    def read(self, part: Part, columns: list[str] | None) -> pa.Table:
+        return read_part(self._fs, part, columns)
+
+
+def _run_folders(path: str) -> list[_Folder]:
+    filesystem, root = locations.open_filesystem(path)
     root = root.rstrip("/")
     infos = filesystem.get_file_info(fs.FileSelector(root, allow_not_found=True))
     folders = [root, *sorted(info.path for info in infos if info.type == fs.FileType.Directory)]
     infos = filesystem.get_file_info([f"{folder}/run.parquet" for folder in folders])
-    found = [(filesystem, folder) for folder, info in zip(folders, infos, strict=True) if info.is_file]
+    found = [_Folder(filesystem, folder) for folder, info in zip(folders, infos, strict=True) if info.is_file]
     if not found:
         raise FileNotFoundError(f"path: expected a run or a folder of runs, found none at {path!r}")
     return found
-
-
-def _read(
-    filesystem: fs.FileSystem, file: str, columns: list[str] | None, where: Mapping[str, pa.Array] | None = None
-) -> pa.Table | None:
-    """The rows of a file, or None when those of a run are not among the allowed."""
-    with pq.ParquetFile(file, filesystem=filesystem) as opened:
-        if where and not _matches(opened.read(list(where), use_threads=False), where):
-            return None
-        return opened.read(columns, use_threads=False)  # the threads are over files
 
 
 def _frame(parts: Sequence[pa.Table], schema: pa.Schema, columns: list[str] | None) -> pd.DataFrame:

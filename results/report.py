@@ -99,6 +99,9 @@ def sections(results: Results, pictures: dict[str, page.Picture]) -> list[page.S
     failed = runs.loc[runs["status"] != "finished", ["run_id", "status", "error"]]
     if len(failed):
         found.append(page.Section("Not finished", [page.Table(failed, "What failed, and why")]))
+    if results.damaged:
+        damaged = pd.DataFrame({"what is wrong": results.damaged})
+        found.append(page.Section("Damaged", [page.Table(damaged, "Runs that are left out everywhere on this page")]))
     warned = runs.loc[runs["warnings"].notna(), ["run_id", "warnings"]]
     if len(warned):
         found.append(page.Section("Warnings", [page.Table(warned)]))

@@ -1,4 +1,4 @@
-"""Checkpoints: the server's state after the last finished round, in a checksummed frame (never pickle)."""
+"""Checkpoints: the server's state after some round, in a checksummed frame (never pickle), the last two of them."""
 
 from __future__ import annotations
 
@@ -12,34 +12,40 @@ from deltamask import PayloadError, payload
 from fedsim.errors import CheckpointError
 from results import RunStore
 
-_NAME = "checkpoint.bin"
+_PREFIX, _KEPT = "checkpoint-", 2
 
 
-def save_checkpoint(store: RunStore, state: Mapping[str, np.ndarray]) -> None:
-    """Replace the run's checkpoint, atomically."""
+def save_checkpoint(store: RunStore, next_round: int, state: Mapping[str, np.ndarray]) -> None:
+    """Write the run's newest checkpoint, atomically, and remove all but the one before it."""
     body = save({**state, **_owner(store)})
-    store.write_bytes(_NAME, payload.pack(payload.TENSORS, 0, body))
+    store.write_bytes(f"{_PREFIX}{next_round:06d}.{store.token}.bin", payload.pack(payload.TENSORS, 0, body))
+    store.remove(checkpoints(store)[_KEPT:])
 
 
-def load_checkpoint(store: RunStore, expected: Mapping[str, np.ndarray], varying: str) -> dict[str, np.ndarray] | None:
-    """The run's checkpoint, or None when there is none.
+def checkpoints(store: RunStore) -> list[str]:
+    """Names of the run's checkpoints, the newest first."""
+    return store.files(_PREFIX)[::-1]
+
+
+def load_checkpoint(
+    store: RunStore, name: str, expected: Mapping[str, np.ndarray], varying: str
+) -> dict[str, np.ndarray]:
+    """A checkpoint.
 
     Args:
         store: the run.
+        name: one of :func:`checkpoints`.
         expected: a state of the same experiment, for names, shapes and types.
         varying: begins the names that may be there or not.
 
     Raises:
         CheckpointError: the file is corrupt or of another run.
     """
-    data = store.read_bytes(_NAME)
-    if data is None:
-        return None
-    place = f"{store.location}: {_NAME}"
+    place = f"{store.location}: {name}"
     try:
-        state = load(bytes(payload.unpack(data, payload.TENSORS, 0)))
+        state = load(bytes(payload.unpack(store.read_bytes(name) or b"", payload.TENSORS, 0)))
     except (PayloadError, SafetensorError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{place}: damaged ({error}); --fresh starts the run again") from error
+        raise CheckpointError(f"{place}: damaged ({error})") from error
     owner = _owner(store)
     form, wanted = ({name: (a.shape, str(a.dtype)) for name, a in s.items()} for s in (state, {**expected, **owner}))
     for name in sorted(form.keys() | wanted.keys()):

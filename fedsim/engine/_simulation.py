@@ -10,9 +10,9 @@ import pandas as pd
 
 import results
 from fedsim.config import Config
-from fedsim.engine._checkpoint import load_checkpoint, save_checkpoint
 from fedsim.engine._executors import Executor
-from fedsim.engine._federation import VARYING, Federation
+from fedsim.engine._federation import Federation
+from fedsim.engine._records import Records
 from fedsim.engine._rows import run_row
 from fedsim.provenance import describe_machine, git_commit
 
@@ -20,7 +20,7 @@ from fedsim.provenance import describe_machine, git_commit
 class Simulation:
     """Runs rounds one by one and stores each as it finishes, so that a crash costs the round in flight.
 
-    A run that has a checkpoint goes on after its last finished round.
+    It goes on from the newest checkpoint whose rounds are all stored: :class:`fedsim.engine._records.Records`.
 
     Args:
         config: the experiment.
@@ -34,12 +34,12 @@ class Simulation:
         self._store = results.RunStore(output, config.run_id)
         self._store.lock()
         self._federation = Federation(config, executor)
-        state = load_checkpoint(self._store, self._federation.state(), VARYING)
+        self._records = Records(self._store, config.cluster)
+        state = self._records.resume(self._federation.state())
         if state is not None:
             self._federation.restore(state)
-        self._next_stored = self._federation.next_round
-        self._store.truncate(self._next_stored)
-        previous = self._store.read_run()
+        self._between_rounds = True
+        previous = self._store.run_or_none()
         self._row: dict[str, Any] = {
             **run_row(config, previous["started_at"] if previous else datetime.now(timezone.utc)),
             "status": "running",
@@ -54,30 +54,37 @@ class Simulation:
 
     def stored_rounds(self) -> list[dict[str, Any]]:
         """Rows of the ``rounds`` table that an earlier attempt has stored."""
-        rows: list[dict[str, Any]] = self._rounds().to_dict("records")
-        return rows
+        rows: Any = self._store.rows("rounds")[0].to_dict("records")
+        return list(rows)
 
     def step(self) -> dict[str, Any] | None:
         """Run and store the next round; return its row of the ``rounds`` table, or None when all are done."""
         if self._federation.done:
             return None
+        self._between_rounds = False
         outcome = self._federation.run_round()
-        index = outcome.round["round"]
-        run_id = {"run_id": self._config.run_id}
-        self._store.append("clients", index, [run_id | row for row in outcome.clients])
-        self._store.append("rounds", index, [run_id | outcome.round])
-        save_checkpoint(self._store, self._federation.state())
-        self._next_stored = index + 1
+        self._records.add(outcome)
+        self._between_rounds = True
+        if self._records.checkpoint_due() and not self._federation.done:
+            self._records.checkpoint(self._federation.state())
         return outcome.round
 
     def finish(self, status: str, error: str | None = None) -> dict[str, Any]:
-        """End the run with a status of :data:`results.schema.STATUSES`; return its row of the ``runs`` table."""
+        """End the run with a status of :data:`results.schema.STATUSES`; return its row of the ``runs`` table.
+
+        Raises:
+            DamagedError: the run was to be ``finished``, and rounds that it had stored are missing or changed.
+            OwnershipError: another process took the run over.
+        """
         self._executor.close()
-        self._store.truncate(self._next_stored)  # of a round in flight, some rows may have been written
-        self._store.compact()
-        rounds = self._rounds()
+        if self._between_rounds and (status != "finished"):
+            self._records.checkpoint(self._federation.state())
+        rounds, lost = self._records.close()
+        if lost and status == "finished":
+            raise self._records.incomplete(lost)
         row = self._row | {"status": status, "error": error, "finished_at": datetime.now(timezone.utc)}
-        row["warnings"] = self._federation.warnings or row.get("warnings")
+        warnings = [*self._records.warnings, *([self._federation.warnings] if self._federation.warnings else [])]
+        row["warnings"] = "; ".join(warnings) or row.get("warnings")
         if len(rounds):
             row |= {
                 "linear_probe_accuracy": rounds["accuracy"].iloc[0],
@@ -91,11 +98,10 @@ class Simulation:
         if len(trained):
             row["uplink_bpp"] = trained["uplink_bpp"].mean()
         self._store.write_run(row)
+        if status == "finished":
+            self._records.forget()
         self._store.unlock()
         return row
-
-    def _rounds(self) -> Any:
-        return results.load(self._store.location).rounds
 
 
 def _best(rounds: pd.DataFrame) -> dict[str, Any]:

@@ -117,6 +117,12 @@ class ClusterSettings(Settings):
         None, description="node-local folder of prefix features; $FEDSIM_CACHE/features or ~/.cache/fedsim/features"
     )
     feature_store_gb: float = Field(50.0, ge=0, description="its bound in GB; data beyond it is computed each time")
+    checkpoint_seconds: float = Field(
+        10.0, ge=0, le=86_400, description="least time between two checkpoints; 0 for one after each round"
+    )
+    checkpoint_rounds: int | None = Field(
+        None, ge=1, le=1_000_000, description="rounds from one checkpoint to the next, whatever their time"
+    )
     max_attempts: int = Field(3, ge=1, le=100, description="times a client is computed before lost workers end the run")
 
     @field_validator("gpus_per_worker")

@@ -134,11 +134,11 @@ class Tracker:
         return results.RunStore(self.output, job.config.run_id)
 
     def _stored(self, job: Job) -> dict[str, Any] | None:
-        return self._store(job).read_run()
+        return self._store(job).run_or_none()
 
-    def _record(self, job: Job, row: dict[str, Any] | None, status: str, error: str | None) -> dict[str, Any]:
-        now, config = datetime.now(timezone.utc), job.config
-        row = row or run_row(config, now)  # it failed before it could write its own
-        row = row | {"status": status, "error": error, "finished_at": now}
-        self._store(job).write_run(row)
-        return row
+    def _record(self, job: Job, row: Mapping[str, Any] | None, status: str, error: str | None) -> dict[str, Any]:
+        row = row or run_row(job.config, datetime.now(timezone.utc))  # it failed before it could write its own
+        try:
+            return self._store(job).end(status, error, row) or {}
+        except results.OwnershipError as owned:  # by another process, or by a trial that is not yet gone
+            return {**row, "status": status, "error": error and str(owned)}

@@ -21,7 +21,7 @@ _SMALL = {
     "partition": {"clients": 4},
     "model": {"masked_blocks": 1},
     "head": {"epochs": 2},
-    "cluster": {"executor": "serial"},
+    "cluster": {"executor": "serial", "checkpoint_seconds": 0},
 }
 _TIMES = ("_seconds", "prefix_images")  # whoever comes first computes the prefix
 

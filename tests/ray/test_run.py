@@ -86,20 +86,6 @@ def test_a_failed_run_keeps_its_rounds_and_resumes(small_config, tmp_path, undis
     assert result.row["started_at"] == loaded.runs["started_at"][0]
 
 
-def test_a_corrupt_checkpoint_is_refused_and_nothing_is_lost(small_config, tmp_path):
-    config = small_config()
-    with pytest.raises(KeyboardInterrupt):
-        fedsim.run(config, progress=fedsim.Progress(on_round=lambda row: _interrupt()))
-    path = tmp_path / config.run_id / "checkpoint.bin"
-    good = path.read_bytes()
-    assert results.load(tmp_path).runs["status"].tolist() == ["interrupted"]
-    for damaged in (good[:100], b"", good[:-4], good[:-50] + b"\1" + good[-49:]):
-        path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"checkpoint\.bin: damaged"):
-            fedsim.run(config)
-        assert results.load(tmp_path).rounds["round"].tolist() == [0]
-
-
 def test_rows_of_a_round_in_flight_are_dropped_when_a_run_ends(small_config, tmp_path, monkeypatch):
     config = small_config()
     append = results.RunStore.append

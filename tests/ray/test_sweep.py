@@ -1,8 +1,6 @@
 """Sweeps through Ray Tune: retries, failures, early stopping, workers in placement groups, object stores."""
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 import fedsim
 import results
@@ -92,28 +90,15 @@ def test_runs_that_do_not_keep_up_are_stopped_and_not_run_again(tmp_path):
     assert fedsim.sweep(sweep).reused == 4
 
 
-def test_results_on_an_object_store_are_those_of_a_local_disk(tmp_path, monkeypatch):
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        for name, value in {
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        }.items():
-            monkeypatch.setenv(name, value)
-        boto3.client("s3").create_bucket(Bucket="bucket")
-        # The trials' processes were started without these variables: the runs compute in this process.
-        for output in ("s3://bucket/runs", f"{tmp_path}/runs"):
-            for seed in (0, 1):
-                fedsim.run({**BASE, "seed": seed, "output": output})
-        assert rows("s3://bucket/runs").equals(rows(tmp_path / "runs"))
-        stored, local = results.load("s3://bucket/runs"), results.load(tmp_path / "runs")
-        columns = ["run_id", "client", "payload_bytes", "delta_size"]
-        assert stored.clients[columns].equals(local.clients[columns])
-        sweep = {"base": {**BASE, "output": "s3://bucket/runs"}, "space": {"seed": {"grid": [0, 1]}}}
-        assert fedsim.sweep(sweep).reused == 2
-    finally:
-        server.stop()
+def test_results_on_an_object_store_are_those_of_a_local_disk(tmp_path, object_store):
+    # The trials' processes were started without the store's variables: the runs compute in this process.
+    remote = f"{object_store}/sweep"
+    for output in (remote, f"{tmp_path}/runs"):
+        for seed in (0, 1):
+            fedsim.run({**BASE, "seed": seed, "output": output})
+    assert rows(remote).equals(rows(tmp_path / "runs"))
+    stored, local = results.load(remote), results.load(tmp_path / "runs")
+    columns = ["run_id", "client", "payload_bytes", "delta_size"]
+    assert stored.clients[columns].equals(local.clients[columns])
+    sweep = {"base": {**BASE, "output": remote}, "space": {"seed": {"grid": [0, 1]}}}
+    assert fedsim.sweep(sweep).reused == 2

@@ -1,10 +1,16 @@
 """Loading a part of what is stored."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
 import results
 from tests.unit.results.writing import add_rounds, write_run
+
+
+def _changed(data):
+    return data[:80] + b"?" + data[81:]
 
 
 def three_runs(folder):
@@ -68,3 +74,32 @@ def test_what_does_not_exist_cannot_be_asked_for(tmp_path, arguments, message):
     three_runs(tmp_path)
     with pytest.raises(ValueError, match=message):
         results.load(tmp_path, **arguments)
+
+
+@pytest.mark.parametrize("file", ["run.parquet", "rounds", "clients"])
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-9], _changed])
+def test_a_damaged_run_is_left_out_and_named(tmp_path, file, damage):
+    three_runs(tmp_path)
+    path = tmp_path / "run-b" / file
+    path = next(path.iterdir()) if path.is_dir() else path
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.warns(UserWarning, match=rf"{path}: damaged: .*; its run is left out"):
+        loaded = results.load(tmp_path)
+    assert loaded.runs["run_id"].tolist() == ["run-a", "run-c"]
+    assert set(loaded.rounds["run_id"]) == set(loaded.clients["run_id"]) == {"run-a", "run-c"}
+    assert len(loaded.damaged) == 1
+    with pytest.raises(results.DamagedError, match=str(path)):
+        results.load(tmp_path, on_damaged="raise")
+    with pytest.raises(results.DamagedError, match=str(path)):
+        results.load(tmp_path / "run-b")
+
+
+def test_every_flipped_byte_of_the_row_of_a_run_is_found_or_harmless(tmp_path):
+    store = results.RunStore(str(tmp_path), "run-a")
+    write_run(store, seed=7, config="{}", final_accuracy=0.5)
+    path = tmp_path / "run-a" / "run.parquet"
+    data, expected = path.read_bytes(), store.read_run()
+    for position in range(0, len(data), 7):
+        path.write_bytes(data[:position] + bytes([data[position] ^ 16]) + data[position + 1 :])
+        with contextlib.suppress(results.DamagedError):
+            assert store.read_run() == expected

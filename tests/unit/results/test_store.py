@@ -1,5 +1,7 @@
 """The store of a run: each row once, whatever happens while it is written or read."""
 
+import errno
+import fcntl
 import shutil
 import subprocess
 import sys
@@ -12,7 +14,6 @@ from hypothesis import strategies as st
 
 import results
 from results.schema import CLIENTS, ROUNDS, RUNS
-from results.store import part_files
 from tests.unit.results.writing import add_rounds, write_run
 
 
@@ -71,12 +72,12 @@ def test_a_crash_while_compacting_doubles_nothing(store, tmp_path):
     folder = tmp_path / "run-a" / "rounds"
     parts = {part.name: part.read_bytes() for part in folder.iterdir()}
     store.compact()
-    assert [part.name for part in folder.iterdir()] == ["000000-000003.parquet"]
+    assert [(part.first, part.last) for part in store.parts("rounds", covered=True)] == [(0, 3)]
     for name, data in parts.items():  # as if the process had died before it removed them
         (folder / name).write_bytes(data)
     assert results.load(tmp_path).rounds["round"].tolist() == [0, 1, 2, 3]
     store.compact()
-    assert [part.name for part in folder.iterdir()] == ["000000-000003.parquet"]
+    assert [(part.first, part.last) for part in store.parts("rounds", covered=True)] == [(0, 3)]
 
 
 def test_unfinished_files_are_not_read(store, tmp_path):
@@ -188,6 +189,20 @@ def test_compacted_files_hold_the_schema(store, tmp_path):
     write_run(store)
     add_rounds(store, range(3))
     store.compact()
-    [(first, last, path)] = part_files(store._fs, store.path, "clients")
-    assert (first, last) == (0, 2)
-    assert pq.read_schema(path).names == CLIENTS.names
+    [part] = store.parts("clients")
+    assert (part.first, part.last) == (0, 2)
+    assert pq.read_schema(part.path).names == CLIENTS.names
+
+
+def test_a_filesystem_without_locks_is_no_second_writer(store, tmp_path, monkeypatch):
+    def unsupported(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    later = results.RunStore(str(tmp_path), "run-a")
+    for one in (store, later):
+        with pytest.warns(UserWarning, match=r"its filesystem has no locks.*the later one wins"):
+            one.lock()
+    with pytest.raises(results.OwnershipError, match="took it over"):
+        write_run(store)
+    write_run(later)

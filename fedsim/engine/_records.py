@@ -1,0 +1,128 @@
+"""Rows and checkpoints of a run, kept in step with each other, and proved whole at its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fedsim.engine._checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from fedsim.engine._federation import VARYING, RoundOutcome
+from fedsim.errors import CheckpointError
+from fedsim.settings import ClusterSettings
+from results import DamagedError, RunStore
+from results.digests import round_digests
+from results.parts import to_table
+from results.schema import GROWING
+
+_DIGESTS = f"{VARYING}digests"
+
+
+class Records:
+    """Rows of rounds and the checkpoints that go on from them.
+
+    Args:
+        store: the run; this process is its owner.
+        settings: how often checkpoints are due.
+
+    Attributes:
+        warnings: what was found damaged or missing, and how the run goes on.
+    """
+
+    def __init__(self, store: RunStore, settings: ClusterSettings) -> None:
+        self._store, self._settings = store, settings
+        self._digests: list[int] = []  # of the stored rounds
+        self._saved = (0, time.monotonic())  # round and time of the last checkpoint
+        self.warnings: list[str] = []
+
+    @property
+    def next_round(self) -> int:
+        """The round that is stored next."""
+        return len(self._digests)
+
+    def resume(self, expected: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
+        """The newest state whose rounds are all stored, or None where the run starts; drop what is stored beyond it.
+
+        Args:
+            expected: a state of the same experiment, for names, shapes and types.
+        """
+        (rounds, damaged_rounds), (clients, damaged_clients) = (self._store.rows(table) for table in GROWING)
+        found, damaged = round_digests(rounds, clients), damaged_rounds + damaged_clients
+        state = None
+        for name in checkpoints(self._store):
+            try:
+                candidate = load_checkpoint(self._store, name, expected, VARYING)
+            except CheckpointError as error:
+                damaged.append(str(error))
+                continue
+            digests = candidate.pop(_DIGESTS, np.empty(0, np.int64)).tolist()
+            lost = [index for index, digest in enumerate(digests) if found.get(index) != digest]
+            if not lost:
+                state, self._digests = candidate, digests
+                break
+            damaged.append(f"{self._store.location}: rounds {_list(lost)} are missing or changed")
+        if damaged:
+            start = f"goes on after round {self.next_round - 1}" if self.next_round else "starts again"
+            self.warnings = [*damaged, f"the run {start}"]
+        self._store.truncate(self.next_round)
+        self._saved = (self.next_round, time.monotonic())
+        return state
+
+    def add(self, outcome: RoundOutcome) -> None:
+        """Store the rows of the next round."""
+        index, run_id = outcome.round["round"], {"run_id": self._store.run_id}
+        rows: dict[str, list[dict[str, Any]]] = {
+            "clients": [run_id | row for row in outcome.clients],
+            "rounds": [run_id | outcome.round],
+        }
+        for table, added in rows.items():
+            self._store.append(table, index, added)
+        frames = {table: to_table(GROWING[table], added).to_pandas() for table, added in rows.items()}
+        self._digests.append(round_digests(frames["rounds"], frames["clients"])[index])
+
+    def checkpoint_due(self) -> bool:
+        """Whether a checkpoint is to be written now."""
+        saved, at = self._saved
+        if self._settings.checkpoint_rounds is not None:
+            return self.next_round - saved >= self._settings.checkpoint_rounds
+        return time.monotonic() - at >= self._settings.checkpoint_seconds
+
+    def checkpoint(self, state: Mapping[str, np.ndarray]) -> None:
+        """Write the state after the last stored round, unless that was done."""
+        if self._saved[0] != self.next_round:
+            digests = {_DIGESTS: np.array(self._digests, np.int64)}
+            save_checkpoint(self._store, self.next_round, {**state, **digests})
+            self._saved = (self.next_round, time.monotonic())
+
+    def close(self) -> tuple[pd.DataFrame, list[int]]:
+        """Join the files, if they hold what was added.
+
+        Returns:
+            The rows of ``rounds``, and the rounds that are missing or changed.
+        """
+        self._store.truncate(self.next_round)  # of a round in flight, some rows may have been written
+        (rounds, _), (clients, _) = (self._store.rows(table) for table in GROWING)
+        found = round_digests(rounds, clients)
+        lost = [index for index, digest in enumerate(self._digests) if found.get(index) != digest]
+        if not lost:
+            self._store.compact()
+        return rounds, lost
+
+    def incomplete(self, lost: list[int]) -> DamagedError:
+        """The error to raise where rounds that were stored are lost."""
+        return DamagedError(
+            f"{self._store.location}: rounds {_list(lost)} are missing or changed, though they were stored; the same "
+            "command again computes them from the last checkpoint before them"
+        )
+
+    def forget(self) -> None:
+        """Remove the checkpoints of a run that has finished."""
+        self._store.remove(checkpoints(self._store))
+
+
+def _list(rounds: list[int]) -> str:
+    shown = ", ".join(map(str, rounds[:8]))
+    return shown if len(rounds) <= 8 else f"{shown} and {len(rounds) - 8} more"
