@@ -10,6 +10,7 @@ import numpy as np
 from deltamask.posterior import GlobalProbabilities, RoundSums, check_range
 
 _ONE = 1 << 20  # theta lives on a lattice of 2^-20
+_LARGEST_STEP = 1000  # learning rate at no momentum, so that velocities stay within int32
 
 
 class CoupledDifference(GlobalProbabilities):
@@ -29,9 +30,9 @@ class CoupledDifference(GlobalProbabilities):
     Args:
         dimension: number of mask bits d.
         theta_init: probability of every bit at the start, in [clip, 1 - clip].
-        clip: distance of theta from 0 and 1, in (0, 0.5).
+        clip: distance of theta from 0 and 1, in [1e-6, 0.5).
         false_positive_rate: e of the codec, 0 for exact ones.
-        learning_rate: factor of the step, above 0.
+        learning_rate: factor of the step, above 0, at most 1000 (1 - momentum).
         momentum: share of the last step that goes on, in [0, 1).
 
     Raises:
@@ -50,8 +51,10 @@ class CoupledDifference(GlobalProbabilities):
     ) -> None:
         super().__init__(dimension, theta_init=theta_init, clip=clip)
         check_range("false_positive_rate", false_positive_rate, 0 <= false_positive_rate < 1, "from 0 to below 1")
-        check_range("learning_rate", learning_rate, learning_rate > 0, "above 0")
         check_range("momentum", momentum, 0 <= momentum < 1, "from 0 to below 1")
+        largest = _LARGEST_STEP * (1 - momentum)
+        allowed = f"above 0, to {largest:g} at momentum {momentum}"
+        check_range("learning_rate", learning_rate, 0 < learning_rate <= largest, allowed)
         self.learning_rate, self.momentum = learning_rate, momentum
         self._exact, self._scale = not false_positive_rate, 1
         if not self._exact:

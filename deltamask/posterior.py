@@ -31,7 +31,7 @@ class GlobalProbabilities(ABC):
     Args:
         dimension: number of mask bits d.
         theta_init: probability of every bit before the first observation, in [clip, 1 - clip].
-        clip: distance of theta from 0 and 1, in (0, 0.5).
+        clip: distance of theta from 0 and 1, in [1e-6, 0.5).
 
     Attributes:
         theta_d: the probabilities, float32 of shape ``(d,)``.
@@ -46,7 +46,7 @@ class GlobalProbabilities(ABC):
     def __init__(self, dimension: int, *, theta_init: float, clip: float) -> None:
         check_range("dimension", dimension, dimension >= 1, "at least 1")
         check_range("theta_init", theta_init, clip <= theta_init <= 1 - clip, "from clip to 1 - clip")
-        check_range("clip", clip, 0 < clip < 0.5, "between 0 and 0.5")
+        check_range("clip", clip, 1e-6 <= clip < 0.5, "from 1e-6, which float32 tells from 0 and 1, to below 0.5")
         self.clip = clip
         self.theta_d = np.full(dimension, theta_init, np.float32)
         self._sums_d: np.ndarray | None = None

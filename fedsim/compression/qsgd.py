@@ -51,6 +51,8 @@ class Qsgd(Compressor):
     def _decode(self, body: memoryview, dimension: int, key: int) -> np.ndarray:
         buckets = -(-dimension // self.params.bucket)
         norms_b = read_array(body, "<f4", buckets, "qsgd body", _COUNT.size)
+        if not np.isfinite(norms_b).all():
+            raise PayloadError("qsgd norms: expected finite numbers, found others")
         (count,) = _COUNT.unpack_from(body)
         if count > dimension:
             raise PayloadError(f"qsgd levels: expected at most {dimension} that are not zero, found {count}")

@@ -1,6 +1,6 @@
 """Features of images by the frozen prefix of a network: computed once a node and shared by all runs."""
 
 from fedsim.features._prefix import PrefixFeatures
-from fedsim.features._store import BLOCK, Built, FeatureStore, make_room
+from fedsim.features._store import BLOCK, Built, FeatureStore, open_store
 
-__all__ = ["BLOCK", "Built", "FeatureStore", "PrefixFeatures", "make_room"]
+__all__ = ["BLOCK", "Built", "FeatureStore", "PrefixFeatures", "open_store"]

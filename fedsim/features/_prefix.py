@@ -14,7 +14,7 @@ from fedsim.config import Config
 from fedsim.data import Decoder, Images
 from fedsim.data.images import digest
 from fedsim.errors import DataError
-from fedsim.features._store import BLOCK, Built, FeatureStore, make_room
+from fedsim.features._store import BLOCK, Built, FeatureStore, open_store
 from fedsim.models import TaskModel
 
 _NAMED = 5  # corrupt images that a message names
@@ -43,14 +43,12 @@ class PrefixFeatures:
         self._store = self._open()
 
     def prepare(self) -> Built:
-        """Complete the store, together with all processes of this node that are at it.
+        """Complete the store, together with all processes of this node that are at it; without one, try all images.
 
         Raises:
             DataError: more images than ``data.max_corrupt`` allows cannot be decoded.
         """
-        if self._store is None:
-            return Built(0, [])
-        built = self._store.build(self._compute)
+        built = Built(0, self._undecodable()) if self._store is None else self._store.build()
         self._check(built.corrupt, len(self._images))
         return built
 
@@ -62,9 +60,10 @@ class PrefixFeatures:
     def _read(self, rows: np.ndarray) -> np.ndarray:
         if self._store is not None:
             return self._store.read(rows)
-        parts = [self._compute(rows[start : start + BLOCK]) for start in range(0, len(rows), BLOCK)]
-        self._check([name for _, corrupt in parts for name in corrupt], len(self._images))
-        return np.concatenate([features for features, _ in parts])
+        return np.concatenate([self._compute(part)[0] for part in _blocks(rows)])
+
+    def _undecodable(self) -> list[str]:
+        return [name for part in _blocks(np.arange(len(self._images))) for name in self._decoder(self._images, part)[1]]
 
     def _compute(self, rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
         pixels, corrupt = self._decoder(self._images, rows)
@@ -89,22 +88,31 @@ class PrefixFeatures:
         needed = len(self._images) * math.prod(shape) * self._dtype.itemsize
         root = Path(self._config.cluster.feature_store or _default_root()).expanduser()
         limit = int(self._config.cluster.feature_store_gb * 1e9)
-        if not make_room(root, needed, limit, key):
+        try:
+            store = open_store(root, key, len(self._images), shape, self._dtype, self._compute, limit)
+            reason = f"{needed / 1e9:.1f} GB do not fit into cluster.feature_store_gb={limit / 1e9:g}, or on the disk"
+        except PermissionError as error:
+            store, reason = None, f"{error.filename} is another user's; give a folder as cluster.feature_store"
+        if store is None:
             self.warnings.append(
-                f"{needed / 1e9:.1f} GB of prefix features do not fit into cluster.feature_store_gb={limit / 1e9:g} of "
-                f"{root}: they are computed anew in each round (model.feature_dtype=float16 halves them)"
+                f"prefix features are not kept in {root}: {reason}: they are computed anew in each round "
+                "(model.feature_dtype=float16 halves them)"
             )
-            return None
-        return FeatureStore(root / key, len(self._images), shape, self._dtype)
+        return store
 
     def _key(self) -> str:
         backbone = self._model.backbone
         preprocessing = (backbone.input_size, backbone.interpolation, backbone.mean, backbone.std)
         text = (
-            f"{self._images.fingerprint()} {preprocessing} {self._dtype} {self._model.device.type} {torch.__version__}"
+            f"checksummed {self._images.fingerprint()} {preprocessing} {self._dtype} {self._model.device.type} "
+            f"{torch.__version__}"
         )
         weights = [np.atleast_1d(tensor.cpu().numpy()) for tensor in backbone.prefix.state_dict().values()]
         return digest(f"{text} {backbone.prefix!r}".encode(), *weights)
+
+
+def _blocks(rows: np.ndarray) -> list[np.ndarray]:
+    return [rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
 
 
 def _default_root() -> str:

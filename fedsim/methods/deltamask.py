@@ -33,8 +33,8 @@ class DeltaMaskSettings(MaskSettings):
     aggregation: Literal["posterior", "coupled-difference"] = Field(
         "posterior", description="Beta posterior of the paper, or theta moved by the mean mask difference"
     )
-    server_lr: float = Field(1.0, gt=0, le=1000, description="factor of the step of coupled differences")
-    server_momentum: float = Field(0.0, ge=0, lt=1, description="momentum of coupled differences at the server")
+    server_lr: float = Field(1.0, gt=0, le=10, description="factor of the step of coupled differences")
+    server_momentum: float = Field(0.0, ge=0, le=0.99, description="momentum of coupled differences at the server")
     weighting: Literal["uniform", "samples"] = Field(
         "uniform", description="weights of the clients in coupled differences; the posterior counts all alike"
     )

@@ -24,7 +24,7 @@ class DeltaMaskPlusSettings(DeltaMaskSettings):
     aggregation: Literal["posterior", "coupled-difference"] = Field(
         "coupled-difference", description="theta moved by the mean mask difference, or the paper's Beta posterior"
     )
-    server_momentum: float = Field(0.9, ge=0, lt=1, description="momentum of coupled differences at the server")
+    server_momentum: float = Field(0.9, ge=0, le=0.99, description="momentum of coupled differences at the server")
     weighting: Literal["uniform", "samples"] = Field(
         "samples", description="weights of the clients in coupled differences; the posterior counts all alike"
     )

@@ -40,7 +40,7 @@ class MaskSettings(CountedSettings):
     deployed: Literal["mask", "expected"] = Field(
         "mask", description="model to keep: the mean mask theta > 0.5, or each weight times its probability"
     )
-    clip: float = Field(0.01, gt=0, lt=0.5, description="distance of the global probabilities from 0 and 1")
+    clip: float = Field(0.01, ge=1e-6, lt=0.5, description="distance of the global probabilities from 0 and 1")
     prior: float = Field(1.0, ge=1, le=1000, description="alpha and beta of the Beta prior, lambda_0")
     reset_every: int | None = Field(
         None, ge=1, description="rounds between returns to the prior; 1 / participation when not given"

@@ -12,6 +12,8 @@ from deltamask import select_parameters
 from fedsim.errors import ConfigError
 from fedsim.models.backbone import Backbone
 
+_EMBEDDED = 256  # samples whose activations are held at once
+
 
 class TaskModel:
     """One frozen backbone, a linear head and the names of the masked weights, on one device.
@@ -79,9 +81,8 @@ class TaskModel:
 
     @torch.no_grad()
     def embed(self, features: Tensor) -> Tensor:
-        """Embeddings by the unchanged backbone, float32 of shape ``(n, embedding_size)``."""
-        embeddings: Tensor = self.backbone.suffix(self.backbone.blocks(features))
-        return embeddings
+        """Embeddings by the unchanged backbone, float32 of shape ``(n, embedding_size)``; bounded in memory."""
+        return torch.cat([self.backbone.suffix(self.backbone.blocks(part)) for part in features.split(_EMBEDDED)])
 
     def head_state(self) -> dict[str, np.ndarray]:
         """The frozen head's parameters as float32 arrays: ``weight`` of shape (classes, embedding_size) and ``bias``.

@@ -97,7 +97,7 @@ class CompressorContract:
     def test_corrupt_bodies_give_the_typed_error_or_some_vector(self, subject: Compressor, data: st.DataObject) -> None:
         vector = gaussian(3000)
         damaged = memoryview(draw_damaged(data, subject._encode(vector, 0)))
-        with contextlib.suppress(PayloadError):
+        with contextlib.suppress(PayloadError), np.errstate(over="raise", invalid="raise"):
             assert subject._decode(damaged, vector.size, 0).shape == vector.shape
 
     def test_truncated_and_other_messages_are_refused(self, subject: Compressor) -> None:

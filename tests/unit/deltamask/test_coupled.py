@@ -53,12 +53,28 @@ def test_theta_stays_within_its_bounds_and_survives_a_restart():
     assert np.array_equal(other.theta_d, server.theta_d)
 
 
+def test_the_largest_steps_and_the_smallest_distance_from_the_bounds_overflow_nothing():
+    server = CoupledDifference(2, theta_init=0.5, clip=1e-6, learning_rate=10.0, momentum=0.99)
+    up, down = np.array([True, False]), np.array([False, True])
+    for expected in (1, 0):
+        for _ in range(2000):
+            server.observe(*((up, down) if expected else (down, up)))
+            server.step()
+        assert abs(server.theta_d - [expected, 1 - expected]).max() < 2e-6
+        assert np.isfinite(np.log(server.theta_d) - np.log1p(-server.theta_d)).all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"theta_init": 1.0}, "theta_init: found 1.0, allowed: from clip to 1 - clip"),
         ({"clip": 0.6, "theta_init": 0.5}, "theta_init|clip"),
+        ({"clip": 1e-8}, "clip: found 1e-08, allowed: from 1e-6"),
         ({"false_positive_rate": 1.0}, "false_positive_rate: found 1.0"),
+        (
+            {"learning_rate": 200.0, "momentum": 0.9},
+            r"learning_rate: found 200.0, allowed: above 0, to 100 at momentum 0.9",
+        ),
     ],
 )
 def test_arguments_out_of_range_are_named(arguments, message):

@@ -1,5 +1,6 @@
 """The store of prefix features: complete, shared, bounded, crash-safe."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -11,7 +12,7 @@ from PIL import Image
 from fedsim.config import load_config
 from fedsim.data import load_dataset
 from fedsim.errors import DataError
-from fedsim.features import BLOCK, FeatureStore, PrefixFeatures, make_room
+from fedsim.features import BLOCK, FeatureStore, PrefixFeatures, open_store
 from fedsim.models import build_model
 
 ROWS, SHAPE = 5 * BLOCK + 7, (3, 2)
@@ -22,8 +23,8 @@ def values(rows):
     return np.multiply.outer(rows, np.arange(6).reshape(SHAPE)).astype(np.float32)
 
 
-def open_store(folder):
-    return FeatureStore(folder, ROWS, SHAPE, FLOAT)
+def store_in(folder, compute=lambda rows: (values(rows), [])):
+    return FeatureStore(folder, ROWS, SHAPE, FLOAT, compute)
 
 
 def build_in_a_process(folder, start, counts, die_after=None):
@@ -36,7 +37,7 @@ def build_in_a_process(folder, start, counts, die_after=None):
         computed.append(len(rows))
         return values(rows), [f"image {rows[0]}"] if rows[0] == BLOCK else []
 
-    built = open_store(folder).build(compute)
+    built = store_in(folder, compute).build()
     counts.put((built.rows, built.corrupt))
 
 
@@ -57,7 +58,7 @@ def test_processes_that_want_a_store_at_once_compute_each_row_once(tmp_path, con
     assert sum(rows for rows, _ in done) == ROWS
     assert [corrupt for _, corrupt in done] == [[f"image {BLOCK}"]] * 3
     rows = np.array([ROWS - 1, 0, BLOCK, 3])
-    np.testing.assert_array_equal(open_store(tmp_path / "k").read(rows), values(rows))
+    np.testing.assert_array_equal(store_in(tmp_path / "k").read(rows), values(rows))
 
 
 def test_what_a_killed_process_leaves_is_finished_by_the_next(tmp_path, context):
@@ -67,27 +68,71 @@ def test_what_a_killed_process_leaves_is_finished_by_the_next(tmp_path, context)
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    built = open_store(tmp_path / "k").build(lambda rows: (values(rows), []))
+    built = store_in(tmp_path / "k").build()
     assert built.rows == ROWS - 2 * BLOCK
     assert built.corrupt == [f"image {BLOCK}"]
-    assert open_store(tmp_path / "k").build(lambda rows: pytest.fail("computed twice")).rows == 0
+    assert store_in(tmp_path / "k", lambda rows: pytest.fail("computed twice")).build().rows == 0
 
 
 def test_room_is_made_by_deleting_what_was_opened_longest_ago_and_is_not_in_use(tmp_path):
     sizes = {}
     for age, name in enumerate(("new", "middle", "old")):
-        store = open_store(tmp_path / name)
-        store.build(lambda rows: (values(rows), []))
+        store = store_in(tmp_path / name)
+        store.build()
         os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
         sizes[name] = sum(path.stat().st_blocks * 512 for path in (tmp_path / name).iterdir())
         if name != "old":
             del store
     size = sizes["new"]
-    assert make_room(tmp_path, size, 4 * size, "next")
-    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"new", "middle", "old"}
-    assert make_room(tmp_path, size, 3 * size, "next")
-    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"new", "old"}  # "old" is still open
-    assert not make_room(tmp_path, 2 * size, size, "next")
+
+    def opened(key, limit):
+        return open_store(tmp_path, key, ROWS, SHAPE, FLOAT, store._compute, int(limit * size))
+
+    assert opened("next", 4) is not None
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"new", "middle", "old", "next"}
+    assert opened("next", 3) is not None
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"new", "old", "next"}  # "old" is still open
+    assert opened("other", 0.9) is None
+    assert sum(path.stat().st_blocks * 512 for path in tmp_path.rglob("*")) <= 3.1 * size
+    assert store.read(np.arange(3)).shape == (3, *SHAPE)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "marks"])
+def test_a_damaged_block_is_computed_again(tmp_path, damage):
+    store_in(tmp_path / "k").build()
+    path = tmp_path / "k" / ("done" if damage == "marks" else "features")
+    data = bytearray(path.read_bytes())
+    if damage == "cut":
+        del data[-100:]
+    else:
+        data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    computed = []
+
+    def compute(rows):
+        computed.append(rows[0] // BLOCK)
+        return values(rows), []
+
+    store = store_in(tmp_path / "k", compute)
+    store.build()
+    if damage != "marks" or not computed:
+        with pytest.warns(UserWarning, match=r"block \d was damaged and is computed again"):
+            found = store.read(np.arange(ROWS))
+        np.testing.assert_array_equal(found, values(np.arange(ROWS)))
+    np.testing.assert_array_equal(store_in(tmp_path / "k").read(np.arange(ROWS)), values(np.arange(ROWS)))
+    assert len(computed) == 1
+
+
+def test_a_full_disk_is_no_store_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    assert open_store(tmp_path, "k", ROWS, SHAPE, FLOAT, values, 10**9) is None
+    assert not (tmp_path / "k").exists()
+    computed = make_features(tmp_path)
+    assert "do not fit into cluster.feature_store_gb=50, or on the disk" in computed.warnings[0]
+    assert computed(np.arange(3)).shape[0] == 3
 
 
 CONFIG = {"model": {"masked_blocks": 1}, "data": {"train_samples": 300}}
