@@ -34,7 +34,9 @@ def cell(column: str, value: Any) -> str:
 
 def setting(key: str, value: Any) -> str:
     """A key with its value, short: ``alpha 0.1``, and the value alone where it speaks for itself."""
-    text = cell(key, value) or "none"
+    # Not rounded by what the key is, as in a column: settings that differ must look different.
+    number = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+    text = (f"{value:.10g}" if number and value == value else cell(key, value)) or "none"
     name = key.rpartition(".")[2]
     return f"{name} {text}" if isinstance(value, Real) or text == "none" else text
 

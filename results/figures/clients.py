@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from results.figures.style import COLOURS, bytes_axis, plain, styles
+from results.figures.style import COLOURS, as_written, bytes_axis, plain, styles
 from results.frames import Results
 from results.groups import finished, labels, with_keys
 
@@ -42,6 +42,7 @@ def client_distributions(results: Results, *, by: Sequence[str] | None = None) -
     bytes_axis(payloads)
     samples.set(xlabel="training samples", title="Samples of a client")
     payloads.set_yticks(range(1, len(shown) + 1), shown)
+    as_written(payloads.get_yticklabels())
     payloads.set_ylim(len(shown) + 0.6, 0.4)
     return figure
 

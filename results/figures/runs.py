@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from results.figures.style import plain, style
+from results.figures.style import as_written, plain, style
 from results.frames import Results
 
 
@@ -37,7 +37,7 @@ def accuracy_and_bpp(results: Results) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         plain(axes)
     if 0 < len(labels) <= 12:
-        accuracy.legend(frameon=False, fontsize="small")
+        as_written(accuracy.legend(frameon=False, fontsize="small").get_texts())
     return figure
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
 
 from results import formats
@@ -98,7 +99,7 @@ def panels(titles: Sequence[str], height: float = 3.4) -> tuple[Figure, list[Axe
     if len(titles) > len(shown):
         shown[-1] += f" (and {len(titles) - len(shown)} more, not drawn)"
     for axes, title in zip(grid, shown, strict=False):
-        axes.set_title(title, fontsize="medium")
+        axes.set_title(title, fontsize="medium", parse_math=False)
         plain(axes)
     return figure, grid[: len(shown)]
 
@@ -131,4 +132,13 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
         for handle, label in zip(*one.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     if 1 < len(entries) <= _SHOWN_LABELS:
-        figure.legend(entries.values(), entries.keys(), loc="outside right center", frameon=False, fontsize="small")
+        drawn = figure.legend(
+            entries.values(), entries.keys(), loc="outside right center", frameon=False, fontsize="small"
+        )
+        as_written(drawn.get_texts())
+
+
+def as_written(texts: Sequence[Text]) -> None:
+    """Show names of users' settings as they are, a ``$`` in them too, which else begins a formula."""
+    for text in texts:
+        text.set_parse_math(False)

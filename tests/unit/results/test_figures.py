@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from fedsim.methods import METHODS
-from results import Results, figures
+from results import Results, figures, tables
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,26 @@ def test_client_distributions_have_a_box_a_group(loaded):
     names = [label.get_text() for label in payloads.get_yticklabels()]
     assert names == ["deltamask, digits", "deltamask, other", "fedavg, digits", "fedavg, other"]
     assert len(payloads.patches) == len(samples.patches) == 4
+
+
+@pytest.mark.parametrize("name", ["a$b", "$\\frac{", "x_$y$_z"])
+def test_names_are_drawn_as_they_are(loaded, tmp_path, name):
+    runs = loaded.runs.assign(method=name, dataset=name)
+    runs["participation"] = [0.1 * index for index in range(len(runs))]
+    renamed = Results(runs, loaded.rounds, loaded.clients)
+    for draw in (figures.over_rounds, figures.client_distributions, figures.accuracy_and_bpp):
+        figures.save(draw(renamed), tmp_path / "figure.png")
+    figures.save(figures.accuracy_against_bytes(runs), tmp_path / "figure.png")
+
+
+def test_settings_that_differ_a_little_are_groups_of_their_own(loaded):
+    configs = [
+        f'{{"method": {{"compressor": {{"share": {1e-5 * (1 + index)}}}}}}}' for index in range(len(loaded.runs))
+    ]
+    runs = loaded.runs.assign(method="top-k", dataset="digits", config=configs)
+    table = tables.main(runs)
+    assert len(table) == table[table.columns[0]].nunique() == 8
+    assert len(figures.over_rounds(Results(runs, loaded.rounds, loaded.clients)).axes[0].lines) == 8
 
 
 def test_every_registered_method_has_a_look_of_its_own():
