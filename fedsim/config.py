@@ -26,6 +26,7 @@ from fedsim.settings import (
     Settings,
     TrainSettings,
     apply_override,
+    check_size,
     explain_errors,
     read_yaml,
     validate_member,
@@ -120,9 +121,9 @@ class Config(Settings):
     @field_validator("output")
     @classmethod
     def _known_scheme(cls, value: str) -> str:
-        scheme, found, _ = value.partition("://")
-        if not value or (found and scheme not in ("s3", "gs", "file")):
-            raise ValueError(f"found {value!r}, allowed: a local path or an s3://, gs:// or file:// URI")
+        scheme, found, place = value.partition("://")
+        if not value or (found and (scheme not in ("s3", "gs", "file") or not place.strip("/"))):
+            raise ValueError(f"found {value!r}, allowed: a local path or an s3://BUCKET, gs://BUCKET or file:// URI")
         return value
 
     @property
@@ -164,11 +165,13 @@ def load_config(
         ConfigError: a file that is missing or not YAML, an unknown key or an invalid value.
     """
     if source is None or isinstance(source, Mapping):
+        check_size(source)
         tree: Any = copy.deepcopy(dict(source or {}))
     else:
         tree = read_yaml(Path(source))
     for override in overrides:
         apply_override(tree, override)
+    check_size(tree)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:

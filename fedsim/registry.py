@@ -79,10 +79,11 @@ class Registry(Generic[T]):
         module, _, attribute = name.partition(":")
         try:
             found = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, TypeError, ValueError) as error:
+        except (Exception, SystemExit) as error:  # it is somebody's code: anything may happen
+            reason = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
             raise ValueError(
                 f"found {name!r}, allowed: {', '.join(self._members)} or package.module:Class that can be imported "
-                f"({error})"
+                f"({reason})"
             ) from error
         if not (isinstance(found, type) and issubclass(found, self._base)):
             raise ValueError(f"found {name!r}, allowed: a subclass of {self._base.__module__}.{self._base.__name__}")

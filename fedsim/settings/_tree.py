@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,56 @@ import yaml
 
 from fedsim.errors import ConfigError
 
+#: Bounds of a configuration, far above any that a person writes; YAML can say more than a computer can hold.
+_VALUES, _DEPTH, _CHARACTERS = 100_000, 50, 10_000
+
 
 def read_yaml(path: Path) -> Any:
     """The nested mapping of a YAML file. Raises ConfigError where there is none."""
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = _parse(path.read_text(), f"config: expected YAML in {str(path)!r}, found")
     except OSError as error:
         raise ConfigError(f"config: expected a YAML file at {str(path)!r}, found {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ConfigError(f"config: expected YAML in {str(path)!r}, found {error}") from error
     if tree is not None and not isinstance(tree, dict):
         raise ConfigError(f"config: expected keys and values in {str(path)!r}, found {type(tree).__name__}")
+    check_size(tree or {})
     return tree or {}
+
+
+def check_size(tree: Any) -> None:
+    """Refuse nested values that are too many, too deep or too long; aliases count each time that they are used.
+
+    Raises:
+        ConfigError: they are.
+    """
+    count = 0
+    waiting = [("", tree, 0)]
+    while waiting:
+        key, value, depth = waiting.pop()
+        count += 1
+        if depth > _DEPTH:
+            raise ConfigError(f"{key[:100]}: found more than {_DEPTH} levels, allowed: fewer")
+        if count > _VALUES:
+            raise ConfigError(f"{key[:100] or 'config'}: found more than {_VALUES:,} values, allowed: fewer")
+        if isinstance(value, str) and len(value) > _CHARACTERS:
+            raise ConfigError(f"{key}: found a text of {len(value):,} characters, allowed: at most {_CHARACTERS:,}")
+        inner = (
+            value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+        )
+        waiting += [(f"{key}.{name}" if key else str(name), one, depth + 1) for name, one in inner]
+
+
+def _parse(text: str, place: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{place} {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{place} too many levels") from error
+    except ValueError as error:  # a number or a date that Python does not take
+        raise ConfigError(f"{place} {error}") from error
 
 
 def apply_override(tree: dict[str, Any], override: str) -> None:
@@ -31,11 +70,9 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     """
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
-        raise ConfigError(f"override: found {override!r}, allowed: key=value with a dotted key")
-    try:
-        assign(tree, key, yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{key}: found {text!r}, allowed: a YAML value ({error})") from error
+        raise ConfigError(f"override: found {override[:_CHARACTERS]!r}, allowed: key=value with a dotted key")
+    shown = repr(text) if len(text) <= _CHARACTERS else f"{len(text):,} characters"
+    assign(tree, key, _parse(text, f"{key}: found {shown}, allowed: a YAML value;"))
 
 
 def assign(tree: dict[str, Any], key: str, value: Any) -> None:

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from fedsim.config import MOVED
 from fedsim.errors import ConfigError
-from fedsim.settings import DataSettings, ModelSettings, Settings, apply_override, explain_errors, read_yaml
+from fedsim.settings import DataSettings, ModelSettings, Settings, apply_override, check_size, explain_errors, read_yaml
 from results.schema import ROUNDS, RUNS
 
 _KINDS = ("grid", "choice", "uniform", "loguniform", "integer")
@@ -156,10 +156,19 @@ def load_sweep(
     Raises:
         ConfigError: a file that is missing or not YAML, an unknown key or an invalid value.
     """
+    if isinstance(source, Mapping):
+        check_size(source)
     tree: Any = copy.deepcopy(dict(source)) if isinstance(source, Mapping) else read_yaml(Path(source))
+    if not tree:
+        raise ConfigError("config: found nothing, allowed: a sweep, with base and space")
+    space = tree.get("space")
     for override in overrides:
-        root = override.partition("=")[0].split(".")[0]
-        apply_override(tree, override if root in SweepConfig.model_fields else f"base.{override}")
+        key = override.partition("=")[0]
+        hidden = [name for name in space if f"{key}.".startswith(f"{name}.")] if isinstance(space, Mapping) else []
+        if hidden:
+            raise ConfigError(f"{key}: found in space as {hidden[0]}, allowed: space.{hidden[0]}=..., as that wins")
+        apply_override(tree, override if key.split(".")[0] in SweepConfig.model_fields else f"base.{override}")
+    check_size(tree)
     try:
         sweep = SweepConfig.model_validate(tree)
     except ValidationError as error:

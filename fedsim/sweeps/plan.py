@@ -6,23 +6,18 @@ import copy
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-import optuna
-
-from deltamask import stream_key
-from fedsim.config import Config, load_config
+from fedsim.config import Config, load_config, registries
 from fedsim.errors import ConfigError
-from fedsim.settings import assign
+from fedsim.settings import Settings, TrainSettings, assign
 from fedsim.sweeps.config import Dimension, SweepConfig
+from fedsim.sweeps.study import VALUES, Batch, Study, suggest_value
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-_DIRECTIONS = {"max": optuna.study.StudyDirection.MAXIMIZE, "min": optuna.study.StudyDirection.MINIMIZE}
-
-
-_VALUES = "values"  # what a trial keeps beside Optuna's parameters
+_POINTS = 100_000  # of a grid; each is validated before the first run
+_MISSING = object()
 
 
 @dataclass(frozen=True)
@@ -36,14 +31,6 @@ class Job:
 
     config: Config
     values: dict[str, Any]
-
-
-@dataclass
-class _Batch:
-    """Suggestions whose results the study learns together, in their order, whatever finishes first."""
-
-    trials: list[optuna.Trial]
-    results: dict[int, Mapping[str, Any] | None] = field(default_factory=dict)
 
 
 class Plan:
@@ -63,18 +50,24 @@ class Plan:
         self._sweep = sweep
         grid = {key: dimension for key, dimension in sweep.space.items() if dimension.grid is not None}
         self._searched = {key: dimension for key, dimension in sweep.space.items() if dimension.grid is None}
-        points = list(self._expand({}, list(grid.items())))
+        self._unmet = {key for dimension in sweep.space.values() for key in dimension.when}  # never found so far
+        points = list(islice(self._expand({}, list(grid.items())), _POINTS + 1))
+        if len(points) > _POINTS:
+            sizes = " x ".join(str(len(dimension.grid or ())) for dimension in grid.values())
+            raise ConfigError(f"space: found a grid of {sizes} points, allowed: at most {_POINTS:,}")
         self._trials = sweep.search.trials if self._searched else 1
         self._confirm = sweep.search.confirm if self._searched else []
-        self._studies = [_Study(sweep, index) for index in range(len(points))] if self._searched else []
+        self._studies = [Study(sweep, index) for index in range(len(points))] if self._searched else []
         self._points = points
         self._asked = [0] * len(points)
-        self._batches: dict[int, _Batch] = {}
+        self._batches: dict[int, Batch] = {}
         self._ready: deque[tuple[int, int, Job]] = deque()
         self._owners: dict[str, list[tuple[int, int]]] = {}  # who waits for a run, by its run_id
         self._done = 0
         # Here, not in the middle of the sweep, a user wants to hear of what is wrong.
         configs = [self._config(point | dict(self._lowest(point))) for point in points]
+        if unknown := [key for key in sorted(self._unmet) if not _is_key(key)]:
+            raise ConfigError(f"space: found a condition (when) on {unknown[0]}, allowed: a key that some run has")
         _check_validation(sweep, configs)
         outputs = [config.output for config in configs]
         #: Folder of all runs, absolute where it is local.
@@ -122,7 +115,7 @@ class Plan:
     def _suggest(self, point: int) -> None:
         count = min(self._sweep.search.batch, self._trials - self._asked[point])
         self._asked[point] += count
-        batch = _Batch([])
+        batch = Batch([])
         for position in range(count):
             values = dict(self._points[point])
             if self._studies:
@@ -130,8 +123,8 @@ class Plan:
                 batch.trials.append(trial)
                 for key, dimension in self._searched.items():
                     if self._applies(dimension, values):
-                        values[key] = _suggest_value(trial, key, dimension)
-                trial.set_user_attr(_VALUES, values)
+                        values[key] = suggest_value(trial, key, dimension)
+                trial.set_user_attr(VALUES, values)
             self._ready.append((point, position, Job(self._config(values), values)))
         self._batches[point] = batch
 
@@ -166,6 +159,8 @@ class Plan:
         for key, wanted in dimension.when.items():
             try:
                 found = values[key] if key in values else _look_up(self._tree(values), key)
+                if found is not _MISSING:
+                    self._unmet.discard(key)
             except ConfigError as error:
                 raise ConfigError(f"space, for a condition on {key}, by the keys above it: {error}") from None
             if found not in (wanted if isinstance(wanted, list) else [wanted]):
@@ -198,57 +193,21 @@ def _check_validation(sweep: SweepConfig, configs: Iterable[Config]) -> None:
             raise ConfigError(f"{key}: found {name!r}, allowed: others, as data.validation is 0 in a run")
 
 
-class _Study:
-    """Optuna's search at one point of the grid."""
-
-    def __init__(self, sweep: SweepConfig, index: int) -> None:
-        search = sweep.search
-        seed = stream_key(search.seed, "search", index) % 2**32
-        samplers: dict[str, Any] = {
-            "tpe": lambda: optuna.samplers.TPESampler(seed=seed, multivariate=False),
-            "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed, population_size=max(2, search.batch)),
-            "random": lambda: optuna.samplers.RandomSampler(seed=seed),
-        }
-        directions = [_DIRECTIONS[mode] for mode in search.objectives.values()]
-        self._columns = list(search.objectives)
-        self._study = optuna.create_study(sampler=samplers[search.sampler](), directions=directions)
-
-    def ask(self) -> optuna.Trial:
-        return self._study.ask()
-
-    def best(self) -> dict[str, Any] | None:
-        """Values of the best trial, the first of several; None where all failed."""
-        done = [trial for trial in self._study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
-        if not done:
-            return None
-        values: dict[str, Any] = self._study.best_trial.user_attrs[_VALUES]
-        return values
-
-    def learn(self, batch: _Batch) -> None:
-        for position, trial in enumerate(batch.trials):
-            row = batch.results[position]
-            values = [row[column] for column in self._columns] if row else []
-            if row and all(value is not None for value in values):
-                self._study.tell(trial, values)
-            else:
-                self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
-
-
-def _suggest_value(trial: optuna.Trial, key: str, dimension: Dimension) -> Any:
-    if dimension.choice is not None:
-        # By position: Optuna takes only scalars as choices.
-        return dimension.choice[trial.suggest_categorical(key, list(range(len(dimension.choice))))]
-    if dimension.integer is not None:
-        return trial.suggest_int(key, *dimension.integer)
-    if dimension.loguniform is not None:
-        return trial.suggest_float(key, *dimension.loguniform, log=True)
-    assert dimension.uniform is not None
-    return trial.suggest_float(key, *dimension.uniform)
-
-
 def _look_up(tree: Mapping[str, Any], key: str) -> Any:
-    """The value of a dotted key that a configuration of this tree has; None where it has no such key."""
+    """The value of a dotted key that a configuration of this tree has; ``_MISSING`` where it has no such key."""
     found: Any = load_config(tree).model_dump()
     for part in key.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
+        found = found.get(part, _MISSING) if isinstance(found, Mapping) else _MISSING
     return found
+
+
+def _is_key(key: str) -> bool:
+    """Whether some run may have a dotted key: all runs, or those with some registered member."""
+    group, _, rest = key.partition(".")
+    if not rest or group not in Config.model_fields:
+        return group in Config.model_fields
+    members = [member for name, registry in registries().items() if name == group for member in registry]
+    settings: list[Any] = [member.Params for member in members] or [
+        TrainSettings if group == "train" else Config.model_fields[group].annotation
+    ]
+    return any(rest.partition(".")[0] in one.model_fields for one in settings if issubclass(one, Settings))
