@@ -13,6 +13,7 @@ import pandas as pd
 from fedsim.settings import read_yaml
 
 SWEEPS = Path(__file__).parent
+_SMALL = {"name": "eden", "rate": 1.0}
 
 
 @lru_cache(maxsize=1)
@@ -27,6 +28,8 @@ def entries() -> list[dict[str, Any]]:
 def label(config: Mapping[str, Any]) -> str:
     """The name of a run's row, by its configuration: the method, and the keys that the sweep files fix beside it.
 
+    A head of fewer bits than the others start from is named too.
+
     Raises:
         ValueError: no sweep file has such a method.
     """
@@ -34,7 +37,10 @@ def label(config: Mapping[str, Any]) -> str:
     if not matching:
         raise ValueError(f"method: found {config['method']!r}, allowed: one of the sweep files")
     entry = max(matching, key=lambda one: len(json.dumps(one)))
-    return ", ".join([entry["name"], *_words(entry), *(["one round"] if config["rounds"] == 1 else [])])
+    words = [*_words(entry), *(["one round"] if config["rounds"] == 1 else [])]
+    if config["head"].get("compressor") == _SMALL:
+        words.append("small head")
+    return ", ".join([entry["name"], *words])
 
 
 def with_labels(runs: pd.DataFrame) -> pd.DataFrame:
