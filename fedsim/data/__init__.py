@@ -24,6 +24,7 @@ from fedsim.data.torchvision_datasets import (
     Food101,
     Svhn,
 )
+from fedsim.errors import DataError
 from fedsim.registry import Registry
 from fedsim.settings import DataSettings
 
@@ -85,6 +86,9 @@ def load_dataset(params: DataSettings, seed: int) -> LoadedDataset:
     """
     dataset = DATASETS.get(params.name)(params)
     train, test = dataset.train().sample(params.train_samples), dataset.test().sample(params.test_samples)
+    for name, split in (("training", train), ("test", test)):
+        if not len(split):
+            raise DataError(f"data.name: found no {name} samples in {params.name}, allowed: at least one")
     held_out = min(len(train) - 1, int(np.ceil(params.validation * len(train))))
     order = np.random.Generator(np.random.Philox(key=stream_key(seed, "validation"))).permutation(len(train))
     return LoadedDataset(dataset.classes, train, test, np.sort(order[held_out:]), np.sort(order[:held_out]))

@@ -77,6 +77,11 @@ class ImageFolder(Dataset):
                 for file in names
                 if os.path.splitext(file)[1].lower() in _SUFFIXES
             )
+            for file in files:
+                if not os.path.isfile(folder / file):
+                    raise DataError(
+                        f"data.path: found {folder / file}, no file and no link to one, allowed: image files"
+                    )
             paths += files
             labels += [label] * len(files)
         if not paths:

@@ -18,6 +18,8 @@ Interpolation = Literal["bilinear", "bicubic"]
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _GREY = 128  # what stands in for an image that cannot be decoded
+_MAX_PIXELS = 100_000_000  # of an image; more is not decoded, as a file of a few bytes may claim any size
+_MAX_RATIO = 16  # of an image's sides; what lies further out is cut before the image is resized, and after it anyway
 
 
 class Images(ABC):
@@ -135,7 +137,9 @@ class Decoder:
         try:
             if isinstance(raw, bytes):
                 with Image.open(io.BytesIO(raw)) as image:
-                    return np.asarray(self._fit(_to_rgb(image)))
+                    if image.width * image.height > _MAX_PIXELS:
+                        return None
+                    return np.asarray(self._fit(_to_rgb(_middle(image))))
             return np.asarray(self._fit(_to_rgb(Image.fromarray(raw[..., 0] if raw.shape[2:] == (1,) else raw))))
         except Exception:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and more on broken files
             return None
@@ -149,6 +153,15 @@ class Decoder:
         image = image.resize((width, height), self._resampling)
         left, top = (width - self._size) // 2, (height - self._size) // 2
         return image.crop((left, top, left + self._size, top + self._size))
+
+
+def _middle(image: Image.Image) -> Image.Image:
+    """The middle of an image that is far longer than wide, or wider than long; any other as it is."""
+    width, height = (min(side, _MAX_RATIO * min(image.size)) for side in image.size)
+    if (width, height) == image.size:
+        return image
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -23,6 +23,7 @@ from fedsim.errors import DataError
 
 _TEST_NAMES = ("test", "validation", "valid", "val")
 _IMAGE_NAMES, _LABEL_NAMES = ("image", "img"), ("label", "labels", "fine_label", "class")
+_MAX_CLASSES = 100_000
 _LAYOUT = "train*.parquet and test*.parquet, there or in a folder data, with columns image and label"
 
 
@@ -88,10 +89,16 @@ class ParquetDataset(Dataset):
     @cached_property
     def classes(self) -> Sequence[str]:
         """Names of the classes, in the order of the labels."""
-        labels = self._column_of(self._train_files, self._label_column)
+        labels = self._labels_of(self._train_files)
         if not pa.types.is_integer(labels.type):
             return sorted(set(labels.cast(pa.string()).to_pylist()))
         count = int(pc.max(labels).as_py()) + 1
+        if count > _MAX_CLASSES:
+            row = pc.index(labels, count - 1).as_py()
+            raise DataError(
+                f"{self._label_column}: found label {count - 1} in row {row} of {self._train_files[0].parent}, "
+                f"allowed: 0 to {_MAX_CLASSES - 1:,}"
+            )
         names = self._named_classes()
         if names and len(names) < count:
             raise DataError(
@@ -100,10 +107,16 @@ class ParquetDataset(Dataset):
         return names or [str(index) for index in range(count)]
 
     def _named_classes(self) -> list[str]:
-        metadata = json.loads((self._schema.metadata or {}).get(b"huggingface", b"{}"))
-        feature = metadata.get("info", {}).get("features", {}).get(self._label_column, {})
-        if names := feature.get("names"):
-            return list(names)
+        try:
+            metadata = json.loads((self._schema.metadata or {}).get(b"huggingface", b"{}"))
+            names = metadata.get("info", {}).get("features", {}).get(self._label_column, {}).get("names")
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise DataError(
+                f"data.path: expected Hugging Face metadata in {self._train_files[0]}, found none that can be read "
+                f"({error})"
+            ) from error
+        if names:
+            return list(map(str, names))
         text = self._root / "classes.txt"
         return [line.strip() for line in text.read_text().splitlines() if line.strip()] if text.exists() else []
 
@@ -121,7 +134,7 @@ class ParquetDataset(Dataset):
         return self._read(self._train_files).hold_out()
 
     def _read(self, files: list[Path]) -> Split:
-        column = self._column_of(files, self._label_column)
+        column = self._labels_of(files)
         if pa.types.is_integer(column.type):
             labels = column.to_numpy(zero_copy_only=False).astype(np.int64)
             bad = np.flatnonzero((labels < 0) | (labels >= len(self.classes)))
@@ -142,6 +155,15 @@ class ParquetDataset(Dataset):
         texts = np.array(values.cast(pa.string()).to_pylist())
         return np.unique(texts, return_inverse=True)[1].astype(np.int64)
 
+    def _labels_of(self, files: list[Path]) -> pa.ChunkedArray:
+        labels = self._column_of(files, self._label_column)
+        kind = labels.type.value_type if pa.types.is_dictionary(labels.type) else labels.type
+        if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            raise DataError(
+                f"{self._label_column}: found labels of the type {kind} in {files[0]}, allowed: whole numbers or text"
+            )
+        return labels
+
     def _column_of(self, files: list[Path], name: str) -> pa.ChunkedArray:
         try:
             column = pa.concat_tables([pq.read_table(path, columns=[name]) for path in files])[name]
@@ -149,6 +171,8 @@ class ParquetDataset(Dataset):
             raise DataError(
                 f"data.path: expected a column {name!r} in each of {files[0]} ..., found {error}"
             ) from error
+        if not len(column):
+            raise DataError(f"data.path: found no rows in {files[0]} and the files beside it, allowed: at least one")
         if column.null_count:
             raise DataError(f"{name}: found {column.null_count} empty values in {files[0].parent}, allowed: none")
         return column

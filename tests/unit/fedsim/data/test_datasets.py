@@ -1,6 +1,7 @@
 """Datasets read from files that the tests write, in the layout that each expects."""
 
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -111,3 +112,49 @@ def test_parquet_test_labels_must_be_known(tmp_path):
 def test_columns_are_those_of_a_datasets_files_alone():
     with pytest.raises(ConfigError, match=r"partition.column: found 'writer', allowed: none, as this dataset has no"):
         load("digits").train.column("writer")
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([[0], [1]], r"label: found labels of the type list<.*> in .*train\.parquet, allowed: whole numbers or text"),
+        ([0.5, 1.0], r"label: found labels of the type double in .*train\.parquet"),
+        ([0, 10**12], r"label: found label 1000000000000 in row 1 of .*, allowed: 0 to 99,999"),
+        ([-1, 0], r"label: found -1 in row 0 of "),
+        ([None, 0], r"label: found 1 empty values in "),
+        (pa.array([], pa.int64()), r"data\.path: found no rows in .*train\.parquet"),
+    ],
+)
+def test_labels_of_other_kinds_are_refused_by_row_and_file(tmp_path, labels, message):
+    images = [encoded(Image.fromarray(pixels(4, 4, 3)))] * len(labels)
+    table = pa.table({"image": pa.array(images, pa.binary()), "label": labels})
+    for name in ("train", "test"):
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    with pytest.raises(DataError, match=message):
+        load("parquet", path=str(tmp_path))
+
+
+@pytest.mark.parametrize("metadata", ["{", "[1]", '{"info": []}', '{"info": {"features": {"label": 3}}}'])
+def test_damaged_metadata_is_named(tmp_path, metadata):
+    table = pa.table({"image": [encoded(Image.fromarray(pixels(4, 4, 3)))] * 2, "label": [0, 1]})
+    for name in ("train", "test"):
+        pq.write_table(table.replace_schema_metadata({"huggingface": metadata}), tmp_path / f"{name}.parquet")
+    with pytest.raises(DataError, match=r"data.path: expected Hugging Face metadata in .*train\.parquet, found none"):
+        load("parquet", path=str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["fifo", "dead link", "folder"])
+def test_what_is_no_file_is_named(tmp_path, kind):
+    for index in range(4):
+        write_image(tmp_path / "a" / f"{index}.png", pixels(4, 4, 3))
+    odd = tmp_path / "a" / "odd.png"
+    if kind == "folder":
+        odd.mkdir()
+        assert len(load("image-folder", path=str(tmp_path)).train) == 3
+        return
+    if kind == "fifo":
+        os.mkfifo(odd)
+    else:
+        odd.symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(DataError, match=r"data.path: found .*odd\.png, no file and no link to one"):
+        load("image-folder", path=str(tmp_path))

@@ -1,5 +1,8 @@
 """Decoding of images, whatever their mode and size."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -61,3 +64,20 @@ def test_file_fingerprints_change_with_the_files(tmp_path):
     assert FileImages(tmp_path, ["a.png"]).fingerprint() == before
     write_image(tmp_path / "a.png", pixels(9, 9, 3))
     assert FileImages(tmp_path, ["a.png"]).fingerprint() != before
+
+
+def test_images_that_claim_any_size_are_not_decoded():
+    header = b"\x00\x00\x27\x11\x00\x00\x27\x11\x08\x00\x00\x00\x00"  # 10,001 x 10,001 pixels, grey
+    chunk = struct.pack(">I", len(header)) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    claims = b"\x89PNG\r\n\x1a\n" + chunk + b"\x00\x00\x00\x00IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    assert Decoder(8, "bilinear", 1)._decode(claims) is None
+
+
+@pytest.mark.parametrize("shape", [(1, 20_000), (20_000, 1), (7, 3000)])
+def test_long_images_are_cut_before_they_are_resized(shape):
+    array = np.full((*shape, 3), 9, np.uint8)
+    middle = tuple(slice(side // 2 - 3, side // 2 + 3) if side > 100 else slice(None) for side in shape)
+    array[middle] = 200
+    decoded = Decoder(224, "bilinear", 1)._decode(encoded(Image.fromarray(array)))
+    assert decoded.shape == (224, 224, 3)
+    assert decoded[112, 112].tolist() == [200] * 3
