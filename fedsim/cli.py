@@ -19,6 +19,7 @@ from fedsim import runner
 from fedsim.config import Config, load_config, registries
 from fedsim.display import LiveProgress, list_keys, plain_table, summary
 from fedsim.errors import ConfigError, FedsimError
+from fedsim.provenance import of_other_code
 from fedsim.sweeps import sweep as run_sweep
 
 app = typer.Typer(
@@ -35,11 +36,16 @@ _Arguments = Annotated[
 ]
 _Fresh = Annotated[bool, typer.Option("--fresh", help="Delete what is stored of this run and start again.")]
 
+_SameVersion = Annotated[
+    bool, typer.Option("--same-version", help="Run a finished run again if other code computed it; else it is reused.")
+]
+
 
 @app.command()
 def run(
     arguments: _Arguments = None,
     fresh: _Fresh = False,
+    same_version: _SameVersion = False,
 ) -> None:
     """Run an experiment, or go on with it where an earlier attempt ended.
 
@@ -48,7 +54,7 @@ def run(
     with _errors():
         config = _config(arguments)
         with LiveProgress(_console) as live:
-            result = runner.run(config, progress=live.callbacks, fresh=fresh)
+            result = runner.run(config, progress=live.callbacks, fresh=fresh, same_version=same_version)
     _show(result)
 
 
@@ -202,6 +208,9 @@ def _show(result: runner.RunResult) -> None:
     loaded = result.load()
     if result.reused:
         _console.print("This run had finished before; --fresh runs it again.")
+        if of_other_code(result.row):
+            code = f"version {result.row['version']}, commit {result.row['git_commit'] or 'unknown'}"
+            _console.print(f"It was computed by other code ({code}); --same-version runs it again.", soft_wrap=True)
     _console.print(*summary(loaded), sep="\n")
     _console.print(f"results   {result.path}", soft_wrap=True)
     if "://" not in result.path:

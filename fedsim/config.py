@@ -11,9 +11,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    PrivateAttr,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from fedsim.errors import ConfigError
+from fedsim.provenance import content_digest, source_digest
 from fedsim.registry import Registry, trust_only
 from fedsim.settings import (
     ClusterSettings,
@@ -26,6 +35,7 @@ from fedsim.settings import (
     Settings,
     TrainSettings,
     apply_override,
+    assign,
     check_size,
     explain_errors,
     read_yaml,
@@ -82,6 +92,7 @@ class Config(Settings):
     train: TrainSettings | None = Field(None, description="local training; absent where a method needs none")
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
+    _contents: dict[str, str] = PrivateAttr(default_factory=dict)  # digests of files and code by dotted key
 
     @model_validator(mode="before")
     @classmethod
@@ -126,6 +137,24 @@ class Config(Settings):
             raise ValueError(f"found {value!r}, allowed: a local path or an s3://BUCKET, gs://BUCKET or file:// URI")
         return value
 
+    @model_validator(mode="after")
+    def _look_at_contents(self) -> Config:
+        found = {key: content_digest(path) for key, path in self.paths().items()}
+        found |= {key: source_digest(name) for key, name in self._imported().items()}
+        self._contents = {key: digest for key, digest in found.items() if digest is not None}
+        return self
+
+    def _imported(self) -> dict[str, str]:
+        """Names of the form ``package.module:Class`` by the dotted key that has them."""
+        content, found = self.model_dump(mode="json"), {}
+        for registry in registries().values():
+            value: Any = content
+            for part in registry.field.split("."):
+                value = value.get(part) if isinstance(value, Mapping) else None
+            if isinstance(value, str) and ":" in value:
+                found[registry.field] = value
+        return found
+
     @property
     def cohort_size(self) -> int:
         """Clients in each round: ``participation`` of all, at least one."""
@@ -135,9 +164,13 @@ class Config(Settings):
     def run_id(self) -> str:
         """Name of the run, from all keys that can change its results: not ``output`` or ``cluster``.
 
-        Of files, such as a checkpoint, the path counts and not the content.
+        Of datasets and checkpoints in files, the content counts and not the path, as it was when the configuration was
+        made; of own code, the source of the module. Where they cannot be read, their names count.
         """
         content = {key: value for key, value in self.result_keys().items() if key not in ("output", "cluster")}
+        for key in self._contents.keys() & self.paths().keys():
+            assign(content, key, None)  # wherever it is
+        content["contents"] = self._contents
         digest = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=5).hexdigest()
         names = "-".join((self.method.name, self.data.name, self.model.name))
         return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', names)}-s{self.seed}-{digest}"

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
+
+_READ = 1 << 16  # bytes at both ends of a file
 
 
 def git_commit() -> str | None:
@@ -20,6 +27,11 @@ def git_commit() -> str | None:
         return _output([*git, "rev-parse", "HEAD"]) + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def of_other_code(row: Mapping[str, Any]) -> bool:
+    """Whether a row of the ``runs`` table comes from another version or commit than this code."""
+    return (row["version"], row["git_commit"]) != (version("deltamask"), git_commit())
 
 
 def describe_machine() -> str:
@@ -36,6 +48,43 @@ def describe_machine() -> str:
 def command_line() -> str:
     """The command that started this process, without the folders of its program."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def content_digest(path: str) -> str | None:
+    """A digest of a file's content, or of the names, sizes, beginnings and ends of all files in a folder; not of where.
+
+    None where nothing can be read, such as on a machine that only submits.
+    """
+    place = Path(path).expanduser()
+    try:
+        stat = place.stat()
+        return _content_digest(place, stat.st_mtime_ns, stat.st_size)
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=1000)  # a sweep validates thousands of configurations with the same path
+def _content_digest(place: Path, modified: int, size: int) -> str:
+    state = hashlib.blake2b(digest_size=8)
+    files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
+    for file in files:
+        name = "" if file == place else file.relative_to(place).as_posix()
+        state.update(f"{name} {file.stat().st_size}\n".encode())
+        with open(file, "rb") as opened:
+            state.update(opened.read(_READ))
+            if file.stat().st_size > 2 * _READ:
+                opened.seek(-_READ, os.SEEK_END)
+            state.update(opened.read(_READ))
+    return state.hexdigest()
+
+
+def source_digest(name: str) -> str | None:
+    """A digest of the source of the module that ``package.module:Class`` names; None where it has no file."""
+    module = sys.modules.get(name.partition(":")[0])
+    try:
+        return hashlib.blake2b(Path(getattr(module, "__file__", None) or "").read_bytes(), digest_size=8).hexdigest()
+    except OSError:
+        return None
 
 
 def _processor() -> str:

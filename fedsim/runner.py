@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import results
 from fedsim.config import Config, load_config, load_stored_config
 from fedsim.errors import ConfigError
-from fedsim.provenance import command_line
+from fedsim.provenance import command_line, of_other_code
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ def run(
     *,
     progress: Progress | None = None,
     fresh: bool = False,
+    same_version: bool = False,
 ) -> RunResult:
     """Run an experiment, or go on with it where an earlier attempt ended.
 
@@ -60,6 +61,7 @@ def run(
         config: a configuration, a nested mapping, or the path of a YAML file.
         progress: called as the run goes on.
         fresh: delete what is stored of this run and start again.
+        same_version: the same for a finished run of another version or commit of the code, which is else reused.
 
     Raises:
         ConfigError: the configuration is invalid.
@@ -73,7 +75,9 @@ def run(
     store = results.RunStore(output, config.run_id)
     previous = store.run_or_none()
     if previous is not None and previous["status"] == "finished" and not fresh:
-        return RunResult(store.location, previous, reused=True)
+        if not (same_version and of_other_code(previous)):
+            return RunResult(store.location, previous, reused=True)
+        fresh = True
     with _open(config, output, store.delete if fresh else lambda: None) as session:
         ours = False  # until the session is open, another process may be writing this run
         try:

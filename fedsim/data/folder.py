@@ -13,7 +13,7 @@ from pydantic import Field
 from fedsim.data.dataset import Dataset, Split
 from fedsim.data.images import FileImages
 from fedsim.errors import DataError
-from fedsim.settings import DataSettings
+from fedsim.settings import DataSettings, by_content
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _TEST_NAMES = ("test", "validation", "valid", "val")
@@ -23,7 +23,7 @@ _LAYOUT = "PATH/train/CLASS/*.png and PATH/test/CLASS/*.png, or PATH/CLASS/*.png
 class FolderSettings(DataSettings):
     """Keys of datasets that are read from a folder."""
 
-    path: str | None = Field(None, description="folder of the dataset")
+    path: str | None = Field(None, description="folder of the dataset", json_schema_extra=by_content)
 
 
 class ImageFolder(Dataset):

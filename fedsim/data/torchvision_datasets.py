@@ -22,7 +22,11 @@ _DEFAULT_ROOT = "~/.cache/fedsim/datasets"
 class TorchvisionSettings(DataSettings):
     """Keys of the datasets that torchvision reads."""
 
-    path: str | None = Field(None, description="folder of the dataset; ~/.cache/fedsim/datasets when not given")
+    path: str | None = Field(
+        None,
+        description="folder of the dataset; ~/.cache/fedsim/datasets when not given",
+        json_schema_extra=no_result,  # the name says what is there
+    )
     download: bool = Field(
         False, description="let torchvision download the dataset when it is not there", json_schema_extra=no_result
     )

@@ -50,6 +50,11 @@ class Simulation:
             "command": command,
             "machine": describe_machine(),
         }
+        if previous and self._records.next_round:
+            for name in ("version", "git_commit", "machine"):
+                if previous[name] != self._row[name]:
+                    note = f"rounds before {self._records.next_round} come from another {name}: {previous[name]}"
+                    self._records.warnings.append(note)
         self._store.write_run(self._row)
 
     def stored_rounds(self) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fedsim.data.images import Interpolation
 from fedsim.errors import ConfigError
-from fedsim.settings import ModelSettings
+from fedsim.settings import ModelSettings, by_content
 
 #: Where weights come from.
 Weights = Literal["embedded", "package", "hub", "checkpoint", "random"]
@@ -101,7 +101,9 @@ class BackboneFamily(ABC):
 class PretrainedSettings(ModelSettings):
     """Keys of backbones that come with weights."""
 
-    checkpoint: str | None = Field(None, description="safetensors or weights-only torch file of the backbone")
+    checkpoint: str | None = Field(
+        None, description="safetensors or weights-only torch file of the backbone", json_schema_extra=by_content
+    )
     random_weights: bool = Field(False, description="run without pretrained weights; the runs table says so")
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ from fedsim.settings._groups import (
     TrainSettings,
 )
 from fedsim.settings._member import validate_member
-from fedsim.settings._settings import Settings, explain_errors, no_result
+from fedsim.settings._settings import Settings, by_content, explain_errors, no_result
 from fedsim.settings._tree import apply_override, assign, check_size, read_yaml
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "TrainSettings",
     "apply_override",
     "assign",
+    "by_content",
     "check_size",
     "explain_errors",
     "no_result",

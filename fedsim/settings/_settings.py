@@ -21,6 +21,8 @@ from fedsim.registry import suggestion
 
 #: Marks a key that never changes a result: ``Field(..., json_schema_extra=no_result)``. A run's name leaves it out.
 no_result: dict[str, Any] = {"changes_results": False}
+#: Marks a path of a file or folder whose content counts and not its name, where it can be read.
+by_content: dict[str, Any] = {"by_content": True}
 
 
 class Settings(BaseModel):
@@ -62,6 +64,17 @@ class Settings(BaseModel):
 
     def _unused(self) -> set[str]:
         return {name for name, (key, values) in self.only_with.items() if getattr(self, key) not in values}
+
+    def paths(self) -> dict[str, str]:
+        """The values of all keys that are marked :data:`by_content`, by dotted key."""
+        found: dict[str, str] = {}
+        for name, info in type(self).model_fields.items():
+            value = getattr(self, name)
+            if isinstance(value, Settings):
+                found |= {f"{name}.{key}": path for key, path in value.paths().items()}
+            elif info.json_schema_extra == by_content and value is not None:
+                found[name] = value
+        return found
 
     def result_keys(self) -> dict[str, Any]:
         """The group as JSON values, without keys that never change a result."""

@@ -1,4 +1,6 @@
 import json
+import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -131,3 +133,41 @@ def test_cohorts_are_never_empty(participation, clients):
 def test_configurations_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         load_config().rounds = 3
+
+
+def test_the_content_of_files_names_a_run_and_not_their_place(tmp_path):
+    def named(folder, key="data.path", *more):
+        return load_config(None, [f"{key}={folder}", *more]).run_id
+
+    for name, colour in (("one", 1), ("copy", 1), ("other", 2)):
+        for index in range(4):
+            path = tmp_path / name / "a" / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(bytes([colour]) * 10)
+    ids = [named(tmp_path / name, "data.path", "data.name=image-folder") for name in ("one", "copy", "other")]
+    assert ids[0] == ids[1] != ids[2]
+    (tmp_path / "one" / "a" / "0.png").write_bytes(b"0" * 10)
+    os.utime(tmp_path / "one")
+    assert named(tmp_path / "one", "data.path", "data.name=image-folder") != ids[0]
+    assert named("nowhere", "data.path", "data.name=image-folder") != named(
+        "there", "data.path", "data.name=image-folder"
+    )
+    key = ("model.checkpoint", "model.name=dinov2-small")
+    files = [tmp_path / name for name in ("a.safetensors", "b.safetensors", "c.safetensors")]
+    for file, content in zip(files, (b"1", b"1", b"2"), strict=True):
+        file.write_bytes(content * 300_000)
+    ids = [named(file, *key) for file in files]
+    assert ids[0] == ids[1] != ids[2]
+    assert named(tmp_path, "data.path", "data.name=cifar10") == named("any", "data.path", "data.name=cifar10")
+
+
+def test_the_source_of_own_code_names_a_run(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "my_edited.py"
+    path.write_text("from fedsim.methods.fedavg import FedAvg\nclass Mine(FedAvg):\n    name = 'mine'\n")
+    first = load_config(None, ["method.name=my_edited:Mine"])
+    assert load_config(None, ["method.name=my_edited:Mine"]).run_id == first.run_id
+    assert pickle.loads(pickle.dumps(first)).run_id == first.run_id
+    path.write_text(path.read_text() + "    edited = True\n")
+    assert load_config(None, ["method.name=my_edited:Mine"]).run_id != first.run_id
+    assert pickle.loads(pickle.dumps(first)).run_id == first.run_id  # as it was when the configuration was made

@@ -194,3 +194,16 @@ def race(config, output, calm, rng):
     again = fedsim.run(config)
     assert again.row["status"] == "finished"
     assert again.load().rounds[SAME].equals(calm)
+
+
+def test_other_code_is_seen(config, tmp_path, monkeypatch):
+    folder = stop_after(config, tmp_path, 3)
+    monkeypatch.setattr("fedsim.engine._simulation.git_commit", lambda: "another")
+    mixed = fedsim.run(config)
+    assert "rounds before 3 come from another git_commit" in mixed.row["warnings"]
+    assert fedsim.run(config).reused
+    assert not fedsim.run(config, same_version=True).reused  # it is of the commit "another", and this code is not
+    monkeypatch.undo()
+    assert not fedsim.run(config, same_version=True).reused
+    assert fedsim.run(config, same_version=True).reused
+    assert folder.exists()
