@@ -79,10 +79,22 @@ class FlatNetwork(nn.Module):
         if not self.names:
             raise ValueError("names: expected at least one parameter, found none")
         self.module = module.requires_grad_(False)
+        self._freeze_statistics()
         chosen = [parameters[name] for name in self.names]
         self._shapes = [p.shape for p in chosen]
         self._sizes = [p.numel() for p in chosen]
         self.register_buffer("weights_d", torch.cat([p.detach().flatten() for p in chosen]), persistent=False)
+
+    def train(self, mode: bool = True) -> FlatNetwork:
+        """As for any module; but batch normalisation stays as it is in evaluation: its statistics are frozen, too."""
+        super().train(mode)
+        self._freeze_statistics()
+        return self
+
+    def _freeze_statistics(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
 
     @property
     def size(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
@@ -74,6 +75,8 @@ def encode(
         raise ValueError(f"theta_k_d: expected shape {theta_g_d.shape}, found {theta_k_d.shape}")
     if not (theta_k_d.min() >= 0 and theta_k_d.max() <= 1):  # also refuses NaN
         raise ValueError("theta_k_d: expected probabilities in [0, 1], found others (has training diverged?)")
+    if selection not in get_args(Selection):
+        raise ValueError(f"selection: found {selection!r}, allowed: {', '.join(get_args(Selection))}")
     coder = codecs.get(codec) if isinstance(codec, str) else codec
     mask_d = bernoulli_mask(theta_k_d, key if mask_key is None else mask_key)
     delta = flipped(mask_d, bernoulli_mask(theta_g_d, key))
@@ -85,7 +88,8 @@ def encode(
             gains /= coder.bits_given(delta, theta_g_d, key)
     sent = select(delta, gains, kappa)
     body = coder.encode_given(sent, theta_g_d, key)
-    return Update(payload.pack(coder.id, theta_g_d.size, body), delta.size, sent.size)
+    context = payload.context(key, theta_g_d)
+    return Update(payload.pack(coder.id, theta_g_d.size, body, context), delta.size, sent.size)
 
 
 def decode(data: bytes, theta_g_d: np.ndarray, key: int, *, codec: str | codecs.Codec = "fuse8+png") -> Decoded:
@@ -96,10 +100,12 @@ def decode(data: bytes, theta_g_d: np.ndarray, key: int, *, codec: str | codecs.
         theta_g_d, key, codec: as the client used them.
 
     Raises:
-        PayloadError: the bytes are corrupt, of another codec or another dimension.
+        PayloadError: the bytes are corrupt, of another codec or another dimension, or made with another
+            ``theta_g_d`` or ``key``.
     """
     coder = codecs.get(codec) if isinstance(codec, str) else codec
-    flips = coder.decode_given(payload.unpack(data, coder.id, theta_g_d.size), theta_g_d, key)
+    body = payload.unpack(data, coder.id, theta_g_d.size, payload.context(key, theta_g_d))
+    flips = coder.decode_given(body, theta_g_d, key)
     reference_d = bernoulli_mask(theta_g_d, key)
     mask_d = reference_d.copy()
     mask_d[flips] = ~mask_d[flips]

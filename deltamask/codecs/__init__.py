@@ -6,6 +6,7 @@ explains how they work.
 
 from __future__ import annotations
 
+from deltamask import payload
 from deltamask.codecs.arithmetic import Arithmetic
 from deltamask.codecs.base import Codec, check_indices
 from deltamask.codecs.bitmap import Bitmap
@@ -34,6 +35,8 @@ CODECS: dict[str, Codec] = {
         Range(),
     )
 }
+
+payload.KIND_NAMES.update({codec.id: codec.name for codec in CODECS.values()})
 
 
 def get(name: str) -> Codec:

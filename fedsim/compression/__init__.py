@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from deltamask import payload
 from fedsim.compression.base import Compressor, check_end, read_array
 from fedsim.compression.deepreduce import DeepReduce
 from fedsim.compression.drive import Drive
@@ -19,6 +20,7 @@ __all__ = ["COMPRESSORS", "Compressor", "check_end", "compile_compressor", "make
 COMPRESSORS: Registry[type[Compressor]] = Registry(
     "method.compressor.name", [NoCompression, Qsgd, Drive, Eden, TopK, DeepReduce], base=Compressor
 )
+payload.KIND_NAMES.update({compressor.id: compressor.name for compressor in COMPRESSORS})
 
 
 def make_compressor(params: CompressorSettings) -> Compressor:

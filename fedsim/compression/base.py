@@ -47,7 +47,7 @@ class Compressor(ABC):
             raise ValueError(f"vector_d: expected float32 of shape (d,), found {vector_d.dtype} {vector_d.shape}")
         if not np.isfinite(vector_d).all():
             raise ValueError("vector_d: expected finite values, found others (has training diverged?)")
-        return payload.pack(self.id, vector_d.size, self._encode(vector_d, key))
+        return payload.pack(self.id, vector_d.size, self._encode(vector_d, key), payload.context(key))
 
     def decode(self, data: bytes, dimension: int, key: int) -> np.ndarray:
         """The estimate, float32 of shape ``(dimension,)``.
@@ -55,7 +55,7 @@ class Compressor(ABC):
         Raises:
             PayloadError: ``data`` cannot come from :meth:`encode` with this dimension.
         """
-        vector_d = self._decode(payload.unpack(data, self.id, dimension), dimension, key)
+        vector_d = self._decode(payload.unpack(data, self.id, dimension, payload.context(key)), dimension, key)
         if not np.isfinite(vector_d).all():
             raise PayloadError(f"{self.name}: expected finite values, found others")
         return vector_d

@@ -47,7 +47,8 @@ def encode_mask(theta_k_d: np.ndarray, theta_g_d: np.ndarray, key: int, own_key:
     gains = np.log(theta_k / theta_g), np.log((1 - theta_k) / (1 - theta_g))
     _select(np.uint64(key), theta_g_d, *gains, uniforms_b, block, bits, selected_b)
     planes = selected_b[:, None] >> np.arange(bits, dtype=np.uint16) & 1
-    return payload.pack(payload.SELECTED, theta_g_d.size, np.packbits(planes.astype(np.bool_)).tobytes())
+    body = np.packbits(planes.astype(np.bool_)).tobytes()
+    return payload.pack(payload.SELECTED, theta_g_d.size, body, payload.context(key, theta_g_d))
 
 
 def decode_mask(data: bytes, theta_g_d: np.ndarray, key: int, block: int, bits: int) -> np.ndarray:
@@ -56,7 +57,7 @@ def decode_mask(data: bytes, theta_g_d: np.ndarray, key: int, block: int, bits: 
     Raises:
         PayloadError: the bytes are no mask of so many blocks.
     """
-    body = payload.unpack(data, payload.SELECTED, theta_g_d.size)
+    body = payload.unpack(data, payload.SELECTED, theta_g_d.size, payload.context(key, theta_g_d))
     blocks = -(-theta_g_d.size // block)
     if len(body) != -(-blocks * bits // 8):
         raise PayloadError(f"klms body: expected {-(-blocks * bits // 8)} bytes, found {len(body)}")

@@ -92,3 +92,14 @@ def test_probabilities_without_a_finite_score_are_refused(mlp, theta):
 def test_unknown_names_are_refused(mlp, names):
     with pytest.raises(ValueError, match="names"):
         MaskedModule(mlp, names)
+
+
+def test_the_statistics_of_a_frozen_network_stay_in_training():
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4), torch.nn.Dropout(0.5))
+    masked = MaskedModule(network, select_parameters(network))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    masked.train()
+    masked(torch.randn(8, 3, 5, 5), masked.sample(0)).sum().backward()
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert network[2].training
+    assert masked.train() is masked

@@ -42,7 +42,7 @@ def test_arbitrary_bytes_are_no_frame(data):
 
 def test_messages_say_what_was_expected_and_found():
     frame = payload.pack(1, 10, b"")
-    with pytest.raises(PayloadError, match="kind: expected 2, found 1"):
+    with pytest.raises(PayloadError, match="kind: expected fuse16, found fuse8"):
         payload.unpack(frame, 2, 10)
     with pytest.raises(PayloadError, match="dimension: expected 11, found 10"):
         payload.unpack(frame, 1, 11)
@@ -128,3 +128,25 @@ def test_a_mask_with_uniforms_of_its_own_differs_wherever_theta_is_not_sure():
     decoded = deltamask.decode(update.payload, THETA_G, key=7)
     own = deltamask.bernoulli_mask(THETA_G, 8)
     assert np.mean(decoded.mask_d != own) < 0.01  # but for false flips
+
+
+@pytest.mark.parametrize("codec", list(deltamask.codecs.CODECS))
+def test_a_payload_of_another_round_is_refused(codec):
+    theta_g_d = np.full(5000, 0.9, np.float32)
+    theta_k_d = theta_g_d - np.linspace(0, 0.2, 5000, dtype=np.float32)
+    update = deltamask.encode(theta_k_d, theta_g_d, 7, codec=codec)
+    assert deltamask.decode(update.payload, theta_g_d, 7, codec=codec).flips.size >= update.sent_size
+    other_d = theta_g_d.copy()
+    other_d[17] += np.float32(1e-7)
+    for theta, key in ((other_d, 7), (theta_g_d, 8)):
+        with pytest.raises(deltamask.PayloadError, match="made with other probabilities or another stream"):
+            deltamask.decode(update.payload, theta, key, codec=codec)
+
+
+def test_errors_name_codecs():
+    theta_d = np.full(100, 0.9, np.float32)
+    data = deltamask.encode(theta_d, theta_d, 0, codec="range").payload
+    with pytest.raises(deltamask.PayloadError, match=r"frame kind: expected fuse8\+png, found range"):
+        deltamask.decode(data, theta_d, 0)
+    with pytest.raises(ValueError, match="selection: found 'nope', allowed: kl, gain-per-bit, random"):
+        deltamask.encode(theta_d, theta_d, 0, selection="nope")
