@@ -6,7 +6,8 @@ import os
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 import pandas as pd
@@ -39,12 +40,14 @@ class Results:
         rounds: one row a run and round, in order.
         clients: one row a run, round and client, in order.
         damaged: what is wrong with each run that was left out because a file of it is damaged.
+        last_written: for each run that is going on, or whose process was killed, when a file of it was written last.
     """
 
     runs: pd.DataFrame
     rounds: pd.DataFrame
     clients: pd.DataFrame
     damaged: tuple[str, ...] = ()
+    last_written: Mapping[str, datetime] = field(default_factory=dict)
 
 
 def load(
@@ -123,7 +126,9 @@ def _load(
     if repeated:
         shown = ", ".join(map(repr, paths))
         raise ValueError(f"path: expected each run once, found several folders with {repeated[0]!r} at {shown}")
-    return Results(**frames, damaged=tuple(folder.damage for folder in folders if folder.damage is not None))
+    damaged = tuple(folder.damage for folder in folders if folder.damage is not None)
+    running = [folder for folder in chosen if folder.is_running()]
+    return Results(**frames, damaged=damaged, last_written=dict(_each(pool, lambda one: one.last_written(), running)))
 
 
 class _Folder:
@@ -150,6 +155,16 @@ class _Folder:
         run = run_table(data, place)
         if _matches(run, where):
             self.run = run if columns is None else run.select([name for name in columns if name in run.column_names])
+
+    def is_running(self) -> bool:
+        assert self.run is not None
+        return "status" in self.run.column_names and self.run["status"][0].as_py() == "running"
+
+    def last_written(self) -> tuple[str, datetime]:
+        """Name of the run, and when a file of it was written last."""
+        assert self.run is not None
+        infos = self._fs.get_file_info(fs.FileSelector(self._path, recursive=True))
+        return self.run["run_id"][0].as_py(), max(info.mtime for info in infos if info.is_file)
 
     def parts(self, table: str) -> list[Part]:
         return list_parts(self._fs, f"{self._path}/{table}")

@@ -44,8 +44,8 @@ def with_keys(runs: pd.DataFrame, by: Sequence[str] | None = None) -> tuple[pd.D
     Args:
         runs: rows of the runs table.
         by: the keys: columns of ``runs`` or dotted keys of the configuration. By default ``method`` and all that
-            varies: columns that describe the problem, then keys of the configuration that vary between runs that are
-            otherwise alike, so that runs of two learning rates are not taken for two seeds.
+            varies: columns that describe the problem, then all keys of the configuration that vary between runs with
+            the same of these, so that runs of two learning rates are not taken for two seeds.
 
     Raises:
         ValueError: a key is neither a column nor in any configuration.
@@ -53,13 +53,12 @@ def with_keys(runs: pd.DataFrame, by: Sequence[str] | None = None) -> tuple[pd.D
     found = settings(runs)
     if by is None:
         keys = [name for name in _COLUMNS if name in runs and (name == "method" or _varies(runs[name]))]
-        for name in map(str, found):
-            if (
-                name not in _NOT_SETTINGS
-                and not name.startswith("cluster.")
-                and _varies_within([(runs if key in runs else found)[key] for key in keys], found[name])
-            ):
-                keys.append(name)
+        alike = [runs[key] for key in keys]
+        keys += [
+            name
+            for name in map(str, found)
+            if name not in _NOT_SETTINGS and not name.startswith("cluster.") and _varies_within(alike, found[name])
+        ]
     else:
         keys = list(by)
         for name in keys:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +17,7 @@ from results.groups import PROBLEM, finished, settings
 
 _SHOWN_ROUNDS = 500
 # Not in the table of runs: long, and in sections of their own.
-_APART = ["config", "command", "machine", "version", "git_commit", "error", "warnings"]
+_APART = ["config", "trial", "command", "machine", "version", "git_commit", "error", "warnings"]
 
 
 def write(results: Results, folder: str | Path, *, title: str = "fedsim report") -> Path:
@@ -47,8 +49,31 @@ def overview(runs: pd.DataFrame) -> str:
     return f"{len(runs)} run{'s' if len(runs) > 1 else ''} ({counts})"
 
 
+def without_trials(results: Results) -> Results:
+    """The results without runs that a search only tried, unless there are no others."""
+    trials = _is_trial(results.runs)
+    if trials.all() or not trials.any():
+        return results
+    runs = results.runs[~trials]
+    rounds, clients = (frame[frame["run_id"].isin(runs["run_id"])] for frame in (results.rounds, results.clients))
+    return replace(results, runs=runs, rounds=rounds, clients=clients)
+
+
+def _is_trial(runs: pd.DataFrame) -> pd.Series[bool]:
+    return runs["trial"].notna() if "trial" in runs else pd.Series(False, runs.index)
+
+
+def _trials(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row a trial: what was tried, and what came out."""
+    values = pd.DataFrame([json.loads(trial) for trial in runs["trial"]], index=runs.index)
+    known = [name for name in ("method", "alpha", "seed") if name in runs]
+    results = [name for name in ("status", "validation_accuracy", "best_accuracy", "uplink_bytes") if name in runs]
+    return pd.concat([runs[known], values.map(str), runs[results]], axis=1)
+
+
 def draw(results: Results) -> dict[str, page.Picture]:
     """The figures by file name; none when no run is finished."""
+    results = without_trials(results)
     if finished(results.runs).empty:
         return {}
     spread = "bands: standard deviation over seeds"
@@ -88,7 +113,8 @@ def sections(results: Results, pictures: dict[str, page.Picture]) -> list[page.S
         pictures: see :func:`draw`.
     """
     runs = results.runs
-    found = [page.Section("Accuracy and bytes", _comparison(results))] if len(finished(runs)) else []
+    compared = without_trials(results)
+    found = [page.Section("Accuracy and bytes", _comparison(compared))] if len(finished(compared.runs)) else []
     if pictures:
         found.append(page.Section("Figures", list(pictures.values())))
     shown = runs.drop(columns=[name for name in _APART if name in runs]).dropna(axis="columns", how="all")
@@ -96,9 +122,19 @@ def sections(results: Results, pictures: dict[str, page.Picture]) -> list[page.S
     if 0 < len(results.rounds) <= _SHOWN_ROUNDS:
         blocks.append(page.Fold("Rounds", [page.Table(results.rounds.dropna(axis="columns", how="all"))]))
     found.append(page.Section("Runs", blocks))
-    failed = runs.loc[runs["status"] != "finished", ["run_id", "status", "error"]]
+    if len(trials := runs[_is_trial(runs)]):
+        found.append(
+            page.Section("Searches", [page.Table(_trials(trials), "What searches tried; not in the tables above")])
+        )
+    going_on = runs["status"] == "running"
+    failed = runs.loc[~going_on & (runs["status"] != "finished"), ["run_id", "status", "error"]]
     if len(failed):
         found.append(page.Section("Not finished", [page.Table(failed, "What failed, and why")]))
+    if going_on.any():
+        running = runs.loc[going_on, ["run_id"]].assign(last_written=runs["run_id"].map(results.last_written))
+        found.append(
+            page.Section("Going on", [page.Table(running, "Where nothing was written for long, the process is dead")])
+        )
     if results.damaged:
         damaged = pd.DataFrame({"what is wrong": results.damaged})
         found.append(page.Section("Damaged", [page.Table(damaged, "Runs that are left out everywhere on this page")]))

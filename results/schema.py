@@ -42,6 +42,7 @@ RUNS = _table(
     uplink_bytes=(_INT, "bytes sent by all clients in all rounds, the head's included, and message headers"),
     downlink_bytes=(_INT, "bytes sent to all clients in all rounds, the head's included, and message headers"),
     wall_seconds=(_REAL, "sum of round_seconds"),
+    trial=(_TEXT, "values that a sweep's search tried in the run, JSON; null for runs of no search"),
     config=(_TEXT, "resolved configuration, JSON"),
     version=(_TEXT, "version of fedsim"),
     git_commit=(_TEXT, "commit of the source checkout, null when installed from a package"),

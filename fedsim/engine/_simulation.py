@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import Any
@@ -27,9 +29,17 @@ class Simulation:
         executor: computes the clients; closed by :meth:`finish`.
         output: folder of all runs, absolute where it is local.
         command: command line to store with the results.
+        tried: values of the configuration that a search chose, to store likewise.
     """
 
-    def __init__(self, config: Config, executor: Executor, output: str, command: str = "") -> None:
+    def __init__(
+        self,
+        config: Config,
+        executor: Executor,
+        output: str,
+        command: str = "",
+        tried: Mapping[str, Any] | None = None,
+    ) -> None:
         self._config, self._executor = config, executor
         self._store = results.RunStore(output, config.run_id)
         self._store.lock()
@@ -48,6 +58,7 @@ class Simulation:
             "version": version("deltamask"),
             "git_commit": git_commit(),
             "command": command,
+            "trial": json.dumps(tried) if tried else None,
             "machine": describe_machine(),
         }
         if previous and self._records.next_round:

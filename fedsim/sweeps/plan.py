@@ -6,7 +6,7 @@ import copy
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -27,10 +27,12 @@ class Job:
     Attributes:
         config: its configuration.
         values: what it has of the sweep's keys.
+        tried: those of them that a search chose; empty where none is at work, or to confirm what it found.
     """
 
     config: Config
     values: dict[str, Any]
+    tried: dict[str, Any] = field(default_factory=dict)
 
 
 class Plan:
@@ -125,7 +127,8 @@ class Plan:
                     if self._applies(dimension, values):
                         values[key] = suggest_value(trial, key, dimension)
                 trial.set_user_attr(VALUES, values)
-            self._ready.append((point, position, Job(self._config(values), values)))
+            tried = {key: value for key, value in values.items() if key in self._searched}
+            self._ready.append((point, position, Job(self._config(values), values, tried)))
         self._batches[point] = batch
 
     def _add_confirmations(self, point: int) -> None:

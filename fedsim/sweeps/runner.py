@@ -64,7 +64,12 @@ class _Searcher(_NotStored, Searcher):
         if job is None:
             return Searcher.FINISHED if self._tracker.done else None
         self._tracker.jobs[trial_id] = job
-        return {"run": job.config, "output": self._tracker.output, "command": self._command}
+        return {
+            "run": job.config,
+            "tried": job.tried,
+            "output": self._tracker.output,
+            "command": self._command,
+        }
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """The callback is told; it knows the error too."""

@@ -27,7 +27,9 @@ class Trial(tune.Trainable):
         """
         run: Config = self._trial["run"]
         if self._simulation is None:
-            self._simulation = Simulation(run, _executor(run), self._trial["output"], self._trial["command"])
+            self._simulation = Simulation(
+                run, _executor(run), self._trial["output"], self._trial["command"], self._trial["tried"]
+            )
         try:
             row = self._simulation.step() or {"round": run.rounds}
             if row["round"] == run.rounds:

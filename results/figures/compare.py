@@ -90,6 +90,8 @@ def over_rounds(
     looks = styles(runs, names)
     for axes, title in zip(grid, titles.unique(), strict=False):
         for name in names[titles == title].unique():
+            if (title, name) not in points.index:  # its rounds were not read, or none was evaluated
+                continue
             look, line = looks[name], points.loc[(title, name)]
             every = max(1, len(line) // 10)
             axes.plot(line["x"], line["y"], **look._asdict(), markevery=every, markersize=4.5, label=name)

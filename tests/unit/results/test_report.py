@@ -129,3 +129,34 @@ def test_the_page_of_the_committed_results_shows_their_numbers(made):
         expected = pd.read_parquet(file)
         for column in {"accuracy", "final_accuracy", "uplink_bpp", "uplink_bytes", "bits_per_flip"} & set(expected):
             assert {formats.cell(column, value) for value in expected[column]} <= set(shown), (file, column)
+
+
+def test_a_search_is_shown_by_itself_with_all_that_it_tried(tmp_path):
+    def add(name, seed, lr, kappa, tried, **columns):
+        config = json.dumps({"seed": seed, "train": {"lr": lr}, "method": {"kappa": kappa}})
+        row = {"run_id": name, "method": "deltamask", "dataset": "digits", "seed": seed, "status": "finished"}
+        row |= {"final_accuracy": 0.5, "best_accuracy": 0.5, "uplink_bytes": 5, "downlink_bytes": 5, "config": config}
+        store = results.RunStore(str(tmp_path), name)
+        store.write_run(
+            row | {"trial": json.dumps({"train.lr": lr, "method.kappa": kappa}) if tried else None} | columns
+        )
+        for index in (0, 1):
+            base = {"run_id": name, "round": index, "uplink_bytes": 5, "downlink_bytes": 5, "uplink_bpp": 0.1}
+            store.append("rounds", index, [base | {"accuracy": 0.5}])
+            store.append("clients", index, [{"run_id": name, "round": index, "client": 0, "payload_bytes": 5}])
+
+    for index in range(8):
+        add(f"trial-{index}", 0, 0.1 + index / 100, 0.2 + index / 100, True)
+    for seed in (1, 2, 3):
+        add(f"confirmed-{seed}", seed, 0.1, 0.2, False)
+    add("alive", 4, 0.1, 0.2, False, status="running")
+    loaded = results.load(tmp_path)
+    assert tables.groups(loaded.runs).attrs["keys"] == ["method", "train.lr", "method.kappa"]
+    compared = tables.groups(report.without_trials(loaded).runs)
+    assert (len(compared), compared["runs"].tolist()) == (1, [3])
+    html = report.write(loaded, tmp_path / "report").read_text()
+    assert html.count(">What searches tried; not in the tables above<") == 1
+    assert {"train.lr", "method.kappa", "0.17", "0.27"} <= set(cells(html)) | set(re.findall(r">([\w.]+)</", html))
+    assert "What failed" not in html
+    assert list(loaded.last_written) == ["alive"]
+    assert "Where nothing was written for long, the process is dead" in html
