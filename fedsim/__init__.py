@@ -10,12 +10,13 @@
 """
 
 from fedsim.config import Config, load_config
-from fedsim.errors import CheckpointError, ConfigError, FedsimError, ResourceError, WorkerLostError
+from fedsim.errors import CheckpointError, ClientError, ConfigError, FedsimError, ResourceError, WorkerLostError
 from fedsim.runner import Progress, RunResult, resume, run
 from fedsim.sweeps import sweep
 
 __all__ = [
     "CheckpointError",
+    "ClientError",
     "Config",
     "ConfigError",
     "FedsimError",

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -83,6 +83,11 @@ class Config(Settings):
     seed: int = Field(0, ge=0, lt=2**63, description="seed of everything random")
     rounds: int = Field(20, ge=1, le=1_000_000, description="training rounds, after the head's round 0")
     participation: float = Field(1.0, gt=0, le=1, description="share of the clients in each round's cohort")
+    on_client_error: Literal["fail", "drop"] = Field(
+        "fail",
+        description="where a client raises, diverges or sends what does not decode: end the run, or leave it out",
+    )
+    min_clients: int = Field(1, ge=1, description="clients that a round needs when others are dropped")
     output: str = Field("runs", description="folder of all runs, a local path or an s3:// or gs:// URI")
     data: Annotated[SerializeAsAny[DataSettings], Field(validate_default=True)] = DataSettings()
     partition: Annotated[SerializeAsAny[PartitionSettings], Field(validate_default=True)] = PartitionSettings()

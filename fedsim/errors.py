@@ -23,5 +23,27 @@ class CheckpointError(FedsimError, ValueError):
     """A checkpoint cannot be used; the message says what was expected and what was found."""
 
 
+class ClientError(FedsimError, RuntimeError):
+    """Local training failed at a client, or its upload cannot be decoded; or too few clients of a round are left.
+
+    Args:
+        message: which client of which round, and what went wrong.
+        details: the traceback, for the results.
+    """
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message, details)
+        self.details = details
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class WorkerLostError(FedsimError, RuntimeError):
     """Workers died under the same work more often than ``cluster.max_attempts`` allows."""
+
+
+def in_words(error: BaseException) -> str:
+    """An error as the results store it: its type, its message, and the traceback of what it was at."""
+    details = getattr(error, "details", "")
+    return f"{type(error).__name__}: {error}" + (f"\n{details}" if details else "")

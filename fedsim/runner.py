@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import results
 from fedsim.config import Config, load_config, load_stored_config
-from fedsim.errors import ConfigError
+from fedsim.errors import ConfigError, in_words
 from fedsim.provenance import command_line, of_other_code
 
 
@@ -94,7 +94,7 @@ def run(
             raise
         except Exception as error:
             if ours:
-                _end(session, store, "failed", f"{type(error).__name__}: {error}")
+                _end(session, store, "failed", in_words(error))
             raise
 
 

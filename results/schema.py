@@ -112,6 +112,7 @@ CLIENTS = _table(
     encode_seconds=(_REAL, "encoding of the update"),
     decode_seconds=(_REAL, "decoding by the server"),
     attempt=(_INT, "1, or more when workers were lost under the client"),
+    error=(_TEXT, "what went wrong, and where; null for clients that count in the round"),
 )
 
 #: The tables that grow with every round, by name.

@@ -15,11 +15,12 @@ from fedsim.data import load_dataset
 from fedsim.engine._calibration import best_temperature, temperatures, tempered
 from fedsim.engine._downlink import Downlink
 from fedsim.engine._executors import Executor
+from fedsim.engine._faults import describe
 from fedsim.engine._phases import make_model, make_servers
-from fedsim.engine._rows import client_row, evaluation_columns, totals
+from fedsim.engine._rows import client_row, evaluation_columns, lost_row, totals
 from fedsim.engine._trainer import evaluation_pieces
 from fedsim.engine._types import Broadcast, PhaseName, Prepared, Upload
-from fedsim.errors import CheckpointError
+from fedsim.errors import CheckpointError, ClientError
 from fedsim.heads import FittedHeadSettings
 from fedsim.methods.wire import pack_relay, split_weight
 
@@ -89,7 +90,8 @@ class Federation:
         """Run the next round.
 
         Raises:
-            PayloadError: an upload is corrupt.
+            ClientError: a client failed or its upload is corrupt, and ``on_client_error`` is ``fail``; or fewer than
+                ``min_clients`` are left.
         """
         started = time.perf_counter()
         preparation = self._prepare()
@@ -173,16 +175,27 @@ class Federation:
         flips: list[int] = []
         uploads: list[tuple[int, bytes]] = []
         size, seconds = 0, 0.0
+        accepted = 0
         for upload in _in_order(self._executor.train(phase, index, members, broadcast, kept), members):
+            sent, downlink = upload.update.payload, downlinks[upload.client]
+            decoding = time.perf_counter()
+            error, decoded, weight = upload.error, None, 1
+            if error is None:
+                try:
+                    payload, weight = split_weight(sent, server.params.weighted)
+                    decoded = server.decode(index, upload.client, payload)
+                except dm.PayloadError as fault:
+                    error = describe(fault)
+            decoded_at = time.perf_counter()
+            if error is not None:
+                self._lose(upload, index, error)
+                rows.append(lost_row(index, upload, downlink, error))
+                continue
+            server.accumulate(decoded, weight)
+            accepted += 1
+            seconds += time.perf_counter() - decoded_at
             if upload.client_state is not None:
                 self._client_states[upload.client] = upload.client_state
-            sent = upload.update.payload
-            decoding = time.perf_counter()
-            payload, weight = split_weight(sent, server.params.weighted)
-            decoded = server.decode(index, upload.client, payload)
-            decoded_at = time.perf_counter()
-            server.accumulate(decoded, weight)
-            seconds += time.perf_counter() - decoded_at
             if isinstance(decoded, dm.Decoded):
                 flips.append(decoded.flips.size)
             size += len(sent)
@@ -190,8 +203,23 @@ class Federation:
                 uploads.append((upload.client, sent))
             else:
                 uploads.clear()
-            rows.append(client_row(index, upload, self.dimension, downlinks[upload.client], decoded_at - decoding))
-        return rows, flips, pack_relay(index, uploads) if len(uploads) == len(members) else None, seconds
+            rows.append(client_row(index, upload, self.dimension, downlink, decoded_at - decoding))
+        if accepted < min(self._config.min_clients, len(members)):
+            raise ClientError(
+                f"min_clients: found {accepted} of the {len(members)} clients of round {index} that are not lost, "
+                f"allowed: at least {self._config.min_clients}; the first was lost by {_first_error(rows)}"
+            )
+        return rows, flips, pack_relay(index, uploads) if len(uploads) == accepted else None, seconds
+
+    def _lose(self, upload: Upload, round_index: int, error: str) -> None:
+        if self._config.on_client_error == "fail":
+            reason, _, calls = error.partition("\n")
+            raise ClientError(f"client {upload.client} of round {round_index} failed: {reason}", calls)
+
+
+def _first_error(rows: list[dict[str, Any]]) -> str:
+    text: str = next(row["error"] for row in rows if "error" in row)
+    return text.partition("\n")[0]
 
 
 def _in_order(uploads: Iterator[Upload], cohort: list[int]) -> Iterator[Upload]:

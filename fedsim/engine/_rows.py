@@ -52,6 +52,22 @@ def client_row(
     }
 
 
+def lost_row(round_index: int, upload: Upload, downlink_bytes: int, error: str) -> dict[str, Any]:
+    """The same of a client that got the broadcast and whose upload does not count."""
+    return {
+        "round": round_index,
+        "client": upload.client,
+        "samples": upload.samples,
+        "payload_bytes": 0,
+        "downlink_bytes": downlink_bytes,
+        "train_seconds": upload.train_seconds,
+        "encode_seconds": 0.0,
+        "decode_seconds": 0.0,
+        "attempt": upload.attempt,
+        "error": error,
+    }
+
+
 def totals(clients: list[dict[str, Any]], cohort_size: int, dimension: int, flips: list[int]) -> dict[str, Any]:
     """Columns of the ``rounds`` table that are sums over its clients.
 
@@ -61,17 +77,19 @@ def totals(clients: list[dict[str, Any]], cohort_size: int, dimension: int, flip
         dimension: number of masked parameters d.
         flips: mask bits that the server flipped, false ones included, by client; empty where nothing flips.
     """
+    counted = [row for row in clients if "error" not in row]
+    participants = len(counted)
     uplink, downlink = (sum(row[column] for row in clients) for column in ("payload_bytes", "downlink_bytes"))
     return {
-        "participants": len(clients),
-        "lost_clients": cohort_size - len(clients),
+        "participants": participants,
+        "lost_clients": cohort_size - participants,
         "retries": sum(row["attempt"] - 1 for row in clients),
         "uplink_bytes": uplink,
         "downlink_bytes": downlink,
-        "uplink_bpp": 8 * uplink / len(clients) / dimension,
+        "uplink_bpp": 8 * uplink / participants / dimension,
         "downlink_bpp": 8 * downlink / len(clients) / dimension,
         "flips": sum(flips) if flips else None,
-        "false_flips": sum(flips) - sum(row["sent_size"] for row in clients) if flips else None,
+        "false_flips": sum(flips) - sum(row["sent_size"] for row in counted) if flips else None,
         **{c: sum(row[c] for row in clients) for c in ("train_seconds", "encode_seconds", "decode_seconds")},
     }
 

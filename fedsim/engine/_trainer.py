@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,16 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deltamask import uniform_bits
+from deltamask import Update, uniform_bits
 from fedsim.config import Config
 from fedsim.data import LoadedDataset, load_dataset
 from fedsim.data.partition import make_partition
 from fedsim.engine._calibration import temperatures
+from fedsim.engine._faults import describe, out_of_memory
 from fedsim.engine._phases import make_clients, make_model
 from fedsim.engine._types import Broadcast, EvaluationSums, PhaseName, Prepared, Upload
-from fedsim.errors import ResourceError
+from fedsim.errors import FedsimError, ResourceError
 from fedsim.features import PrefixFeatures
-from fedsim.methods import ClientTask
+from fedsim.methods import ClientTask, MethodClient
 from fedsim.methods.wire import add_weight
 
 #: Samples in one piece of evaluation; fixed, so that results do not depend on who evaluates what.
@@ -77,23 +79,41 @@ class LocalTrainer:
         broadcast: Broadcast,
         client_states: Mapping[int, np.ndarray],
     ) -> Iterator[Upload]:
-        """Train clients from a broadcast and from what some of them kept, one after the other."""
+        """Train clients from a broadcast and from what some of them kept, one after the other.
+
+        Raises:
+            ResourceError: the memory ran out.
+        """
         self.prepare()
-        method = self._clients[phase]
         state = self._receive(phase, broadcast)
         for client in clients:
+            started = time.perf_counter()
             rows = self._partition.indices(client)
             features, labels = self.samples("train", rows)
             task = ClientTask(round_index, client, features, labels, client_states.get(client))
-            started = time.perf_counter()
-            trained = method.train(state, task)
-            encoding = time.perf_counter()
-            update = method.encode(trained.value, state, task)
-            kept = method.keep(trained.value, update, task)
-            if method.params.weighted:
-                update = replace(update, payload=add_weight(update.payload, len(rows)))
-            ended = time.perf_counter()
-            yield Upload(client, len(rows), update, trained.loss, encoding - started, ended - encoding, kept)
+            with out_of_memory(f"client {client} of round {round_index}"):
+                try:
+                    upload = self._train(self._clients[phase], state, task)
+                except (FedsimError, MemoryError, torch.OutOfMemoryError):
+                    raise
+                except Exception as error:  # of a method, often somebody's own
+                    seconds = time.perf_counter() - started
+                    upload = Upload(client, len(rows), Update(b""), None, seconds, 0.0, error=describe(error))
+            yield upload
+
+    def _train(self, method: MethodClient[Any], state: Any, task: ClientTask) -> Upload:
+        started = time.perf_counter()
+        trained = method.train(state, task)
+        if trained.loss is not None and not math.isfinite(trained.loss):
+            raise FloatingPointError(f"the loss is {trained.loss}: training diverged; train.lr may be too large")
+        encoding = time.perf_counter()
+        update = method.encode(trained.value, state, task)
+        kept = method.keep(trained.value, update, task)
+        samples = len(task.labels)
+        if method.params.weighted:
+            update = replace(update, payload=add_weight(update.payload, samples))
+        ended = time.perf_counter()
+        return Upload(task.client, samples, update, trained.loss, encoding - started, ended - encoding, kept)
 
     @torch.no_grad()
     def evaluate(

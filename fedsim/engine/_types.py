@@ -54,6 +54,7 @@ class Upload:
         train_seconds, encode_seconds: wall time of the two parts.
         client_state: what the client keeps for its next round, float32 of shape ``(n,)``; it is not sent.
         attempt: 1, or more when it was computed again because a worker was lost.
+        error: what went wrong, and below it where; ``update`` is empty then. None where nothing did.
     """
 
     client: int
@@ -64,6 +65,7 @@ class Upload:
     encode_seconds: float
     client_state: np.ndarray | None = None
     attempt: int = 1
+    error: str | None = None
 
 
 @dataclass(frozen=True)

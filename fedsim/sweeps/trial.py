@@ -9,6 +9,7 @@ from ray import tune
 from fedsim.config import Config
 from fedsim.distributed import RayExecutor
 from fedsim.engine import Executor, SerialExecutor, Simulation, set_threads
+from fedsim.errors import in_words
 
 
 class Trial(tune.Trainable):
@@ -35,7 +36,7 @@ class Trial(tune.Trainable):
             if row["round"] == run.rounds:
                 self._finish("finished")
         except Exception as error:
-            self._finish("failed", f"{type(error).__name__}: {error}")
+            self._finish("failed", in_words(error))
             raise
         self._row |= row
         return {**self._row, "done": row["round"] == run.rounds}

@@ -1,0 +1,46 @@
+"""Faults of clients in words: what failed and where, without the simulator's own stack."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from fedsim.errors import ResourceError
+
+_OWN = str(Path(__file__).parents[1])
+
+
+def describe(error: Exception) -> str:
+    """The error in a line, and below it the calls that led there, from the first one outside this package on."""
+    frames = traceback.extract_tb(error.__traceback__)
+    foreign = next(
+        (index for index, frame in enumerate(frames) if not frame.filename.startswith(_OWN)), len(frames) - 1
+    )
+    calls = "".join(traceback.format_list(frames[foreign:]))
+    return f"{type(error).__name__}: {error}\n{calls}".rstrip()
+
+
+@contextmanager
+def out_of_memory(what: str) -> Iterator[None]:
+    """Turn an end of memory into an error that names the keys which lower the need.
+
+    Raises:
+        ResourceError: the memory of the GPU or of the machine ran out.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        reason = str(error).partition(". ")[0]
+        raise ResourceError(
+            f"cluster.gpus_per_worker: the GPU's memory ran out under {what} ({reason}); a larger share means fewer "
+            "workers on a GPU; train.batch_size and model.masked_blocks lower the need of each"
+        ) from error
+    except MemoryError as error:
+        raise ResourceError(
+            f"cluster.workers: the memory ran out under {what} ({error}); fewer workers share it; train.batch_size and "
+            "model.masked_blocks lower the need of each"
+        ) from error
