@@ -10,7 +10,8 @@ from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fedsim.config import Config
-from fedsim.distributed._workers import Interrupted, RayExecutor
+from fedsim.distributed._executor import RayExecutor
+from fedsim.distributed._worker import Interrupted
 from fedsim.engine import Simulation
 
 

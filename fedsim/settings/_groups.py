@@ -123,6 +123,9 @@ class ClusterSettings(Settings):
     checkpoint_rounds: int | None = Field(
         None, ge=1, le=1_000_000, description="rounds from one checkpoint to the next, whatever their time"
     )
+    client_seconds: float | None = Field(
+        None, gt=0, le=86_400, description="time for one client; a worker that takes longer is replaced (executor ray)"
+    )
     max_attempts: int = Field(3, ge=1, le=100, description="times a client is computed before lost workers end the run")
 
     @field_validator("gpus_per_worker")

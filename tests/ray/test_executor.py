@@ -91,7 +91,7 @@ def test_workers_that_keep_dying_end_the_run_with_an_error(small_config, kill_ac
     federation = Federation(config, executor := RayExecutor(config, 1))
     federation.run_round()
     kill_actor("Worker")
-    with pytest.raises(WorkerLostError, match=r"a client of round 1 was lost with its worker 1 time"):
+    with pytest.raises(WorkerLostError, match=r"client 0 of round 1 was lost with worker 0, 1 time"):
         federation.run_round()
     executor.close()
 
@@ -126,3 +126,47 @@ def test_workers_that_find_no_room_end_the_run_with_an_error(small_config):
         list(executor.train("head", 0, [0], b"", {}))
     executor.close()
     ray.kill(holder)
+
+
+HANGING = "method.name=tests.unit.fedsim.engine.faulty:Hanging"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_client_that_hangs_is_computed_again_by_another_process(small_config, tmp_path, workers):
+    config = small_config(HANGING, f"method.marker={tmp_path}/hung", "cluster.client_seconds=10")
+    expected = rounds(small_config("method.name=fedavg"), SerialExecutor(small_config("method.name=fedavg")))
+    found = rounds(config, RayExecutor(config, workers))
+    assert [row["state_digest"] for row in found] == [row["state_digest"] for row in expected]
+    assert found[1]["retries"] >= 1
+
+
+def test_a_client_that_always_hangs_ends_the_run_by_name_or_is_left_out(small_config, tmp_path):
+    keys = [
+        f"method.marker={tmp_path}/hung",
+        "method.always=true",
+        "cluster.client_seconds=5",
+        "cluster.max_attempts=1",
+    ]
+    config = small_config(HANGING, *keys)
+    executor = RayExecutor(config, 1)
+    with pytest.raises(
+        WorkerLostError,
+        match=r"client 1 of round 1 was lost with worker 0, 1 time.*nothing for cluster.client_seconds=5",
+    ):
+        rounds(config, executor)
+    config = small_config(HANGING, "on_client_error=drop", *keys)
+    federation = Federation(config, executor := RayExecutor(config, 2))
+    federation.run_round()
+    outcome = federation.run_round()
+    executor.close()
+    assert (outcome.round["participants"], outcome.round["lost_clients"]) == (3, 1)
+    [lost] = [row for row in outcome.clients if "error" in row]
+    assert lost["client"] == 1
+    assert lost["error"].startswith("WorkerLostError: client 1 of round 1 was lost with worker")
+
+
+def test_failing_clients_are_dropped_as_they_are_in_one_process(small_config):
+    config = small_config("method.name=tests.unit.fedsim.engine.faulty:Faulty", "on_client_error=drop")
+    serial, found = rounds(config, SerialExecutor(config)), rounds(config, RayExecutor(config, 2))
+    assert [row["lost_clients"] for row in found] == [0, 1, 0]
+    assert [row["state_digest"] for row in found] == [row["state_digest"] for row in serial]

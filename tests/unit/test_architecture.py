@@ -42,7 +42,8 @@ LAYERS = [
 ]
 RAY_MODULES = {
     "distributed/_driver.py",
-    "distributed/_workers.py",
+    "distributed/_executor.py",
+    "distributed/_worker.py",
     "distributed/_cluster.py",
     "sweeps/runner.py",
     "sweeps/trial.py",

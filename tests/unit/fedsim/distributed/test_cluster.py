@@ -6,7 +6,7 @@ import pytest
 
 from fedsim import ResourceError
 from fedsim.distributed._cluster import plan_workers
-from fedsim.distributed._workers import _balanced_shards
+from fedsim.distributed._queue import balanced_shards
 from fedsim.settings import ClusterSettings
 
 
@@ -119,6 +119,6 @@ def test_shards_are_balanced_by_samples():
     import numpy as np
 
     sizes = np.random.default_rng(0).pareto(1.5, 1000).astype(int) + 1
-    owner = _balanced_shards(sizes, 7)
+    owner = balanced_shards(sizes, 7)
     loads = np.bincount(owner, weights=sizes, minlength=7)
     assert loads.max() - loads.min() <= sizes.min() + 1 or loads.max() == sizes.max()

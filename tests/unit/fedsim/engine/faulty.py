@@ -1,6 +1,8 @@
 """A method whose clients fail in the ways that clients do."""
 
+import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
@@ -42,3 +44,19 @@ class Faulty(FedAvg):
             if task.round == 1 and task.client in self.params.at and self.params.fault == "bytes":
                 return replace(update, payload=update.payload[:-1])
             return update
+
+
+class Hanging(FedAvg):
+    """A client hangs in round 1: the first time, or each time."""
+
+    class Params(FedAvgSettings):
+        marker: str
+        always: bool = False
+
+    class Client(FedAvg.Client):
+        def train(self, state, task):
+            marker = Path(self.params.marker)
+            if (task.round, task.client) == (1, 1) and (self.params.always or not marker.exists()):
+                marker.touch()
+                threading.Event().wait()
+            return super().train(state, task)
