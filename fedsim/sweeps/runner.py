@@ -24,6 +24,7 @@ _SWITCHES = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a configuration are the user's
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # no checkpoints of the sweep itself
     "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a round without evaluation has no metric
 }
 
 
@@ -102,7 +103,8 @@ class _Callback(_NotStored, tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         error = trial.get_error()
         cause = getattr(error, "cause", None) or error
-        self._tracker.ended(trial.trial_id, f"{type(cause).__name__}: {cause}")
+        words = f"{type(cause).__name__}: {cause}" if cause else "its process died before it could say why"
+        self._tracker.ended(trial.trial_id, words)
 
 
 def _tune(sweep: SweepConfig, tracker: Tracker) -> None:

@@ -106,7 +106,7 @@ class Tracker:
         if error is not None and (row is None or row["status"] != "failed"):
             row = self._record(job, row, "failed", error)
         assert row is not None
-        if error is None and row["status"] != "finished":
+        if error is None and row["status"] not in ("finished", "failed"):
             row = self._record(job, row, "stopped", None)
         self._end(job, row, reused=False)
 

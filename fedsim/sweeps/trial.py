@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from datetime import datetime, timezone
 from typing import Any
 
 from ray import tune
 
 from fedsim.config import Config
 from fedsim.distributed import RayExecutor
-from fedsim.engine import Executor, SerialExecutor, Simulation, set_threads
-from fedsim.errors import in_words
+from fedsim.engine import Executor, SerialExecutor, Simulation, run_row, set_threads
+from fedsim.errors import ConfigError, DataError, in_words
+from results import OwnershipError, RunStore
 
 
 class Trial(tune.Trainable):
@@ -27,16 +30,18 @@ class Trial(tune.Trainable):
         The run goes on where an earlier attempt ended.
         """
         run: Config = self._trial["run"]
-        if self._simulation is None:
-            self._simulation = Simulation(
-                run, _executor(run), self._trial["output"], self._trial["command"], self._trial["tried"]
-            )
         try:
+            if self._simulation is None:
+                self._simulation = Simulation(
+                    run, _executor(run), self._trial["output"], self._trial["command"], self._trial["tried"]
+                )
             row = self._simulation.step() or {"round": run.rounds}
             if row["round"] == run.rounds:
                 self._finish("finished")
         except Exception as error:
-            self._finish("failed", in_words(error))
+            self._fail(run, error)
+            if isinstance(error, (ConfigError, DataError)):  # another attempt would end the same way
+                return {**self._row, "round": run.rounds, "done": True}
             raise
         self._row |= row
         return {**self._row, "done": row["round"] == run.rounds}
@@ -55,6 +60,17 @@ class Trial(tune.Trainable):
         if self._simulation is not None:
             simulation, self._simulation = self._simulation, None
             simulation.finish(status, error)
+
+    def _fail(self, run: Config, error: Exception) -> None:
+        """Store an error, also of a run that could not even begin; unless what is stored is another process's."""
+        if isinstance(error, OwnershipError):
+            self._simulation = None
+        elif self._simulation is not None:
+            self._finish("failed", in_words(error))
+        else:
+            row = run_row(run, datetime.now(timezone.utc))
+            with suppress(OwnershipError):
+                RunStore(self._trial["output"], run.run_id).end("failed", in_words(error), row)
 
 
 def _executor(config: Config) -> Executor:

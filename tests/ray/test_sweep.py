@@ -4,6 +4,7 @@ import pytest
 
 import fedsim
 import results
+from fedsim.engine import SerialExecutor, Simulation
 from fedsim.sweeps.tracker import SweepCallback
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -102,3 +103,34 @@ def test_results_on_an_object_store_are_those_of_a_local_disk(tmp_path, object_s
     assert stored.clients[columns].equals(local.clients[columns])
     sweep = {"base": {**BASE, "output": remote}, "space": {"seed": {"grid": [0, 1]}}}
     assert fedsim.sweep(sweep).reused == 2
+
+
+def test_a_run_that_cannot_begin_fails_at_once_with_its_error(tmp_path):
+    sweep = {"base": {**BASE, "output": str(tmp_path), "data": {"name": "image-folder", "path": f"{tmp_path}/nowhere"}}}
+    result = fedsim.sweep({**sweep, "space": {"seed": {"grid": [0]}}, "retries": 5})
+    [run] = result.load().runs.to_dict("records")
+    assert run["status"] == "failed"
+    assert run["error"].startswith(f"DataError: data.path: looked for a folder at {tmp_path}/nowhere, found none")
+
+
+def test_a_run_that_another_process_writes_is_left_alone(tmp_path):
+    base = {**BASE, "output": str(tmp_path)}
+    config = fedsim.load_config(base)
+    other = results.RunStore(str(tmp_path), config.run_id)
+    other.lock()
+    other.write_run({"run_id": config.run_id, "status": "running"})
+    result = fedsim.sweep({"base": base, "space": {"seed": {"grid": [0]}}, "retries": 0})
+    assert result.failed == 1
+    assert other.read_run()["status"] == "running"
+    other.unlock()
+
+
+def test_early_stopping_takes_a_run_that_was_killed_at_its_very_end(tmp_path):
+    base = {**BASE, "output": str(tmp_path), "data": {**BASE["data"], "validation": 0.2}}
+    config = fedsim.load_config(base)
+    simulation = Simulation(config, SerialExecutor(config), str(tmp_path))
+    while simulation.step():
+        pass
+    simulation.finish("interrupted")
+    result = fedsim.sweep({"base": base, "space": {"seed": {"grid": [0]}}, "early_stopping": {"grace_rounds": 1}})
+    assert (result.failed, result.load().runs["status"].tolist()) == (0, ["finished"])
