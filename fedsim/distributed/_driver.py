@@ -6,13 +6,14 @@ import threading
 from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fedsim.config import Config
 from fedsim.distributed._executor import RayExecutor
 from fedsim.distributed._worker import Interrupted
 from fedsim.engine import Simulation
+from fedsim.errors import WorkerLostError
 
 
 @ray.remote
@@ -98,3 +99,9 @@ def _get(reference: Any) -> Any:
         return ray.get(reference)
     except RayTaskError as error:
         raise error.cause from error
+    except RayError as error:  # the actor, its node, or the cluster's head
+        reason = str(error).strip().partition("\n")[0]
+        raise WorkerLostError(
+            f"the process that drives the run was lost for good ({type(error).__name__}: {reason}); its rounds are "
+            "stored, and the same command goes on after the last checkpoint"
+        ) from None

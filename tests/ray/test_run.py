@@ -1,13 +1,16 @@
 """Whole runs through the driver actor."""
 
+import os
+import signal
+
 import pytest
 import ray
 from PIL import Image
 
 import fedsim
 import results
-from fedsim import ResourceError
-from fedsim.distributed import RemoteSimulation
+from fedsim import ResourceError, WorkerLostError
+from fedsim.distributed import RemoteSimulation, _driver
 from fedsim.errors import DataError
 from tests.processes import actors, wait_for_exit
 
@@ -61,6 +64,27 @@ def test_a_dead_driver_goes_on_from_its_checkpoint(small_config, tmp_path, undis
     assert simulation.step() is None
     assert simulation.finish("finished")["status"] == "finished"
     assert results.load(tmp_path / config.run_id).rounds[SAME].equals(undisturbed[SAME])
+
+
+def test_a_driver_that_is_lost_for_good_is_one_line_and_a_true_status(small_config, tmp_path, monkeypatch):
+    monkeypatch.setitem(_driver._OPTIONS, "max_restarts", 0)
+    config = small_config("cluster.executor=ray")
+
+    def kill(row):
+        for process in actors("Driver"):
+            os.kill(process, signal.SIGKILL)
+
+    message = (
+        r"the process that drives the run was lost for good \(\w+: .*\); its rounds are stored, and the same command"
+    )
+    with pytest.raises(WorkerLostError, match=message) as raised:
+        fedsim.run(config, progress=fedsim.Progress(on_round=kill))
+    assert "\n" not in str(raised.value)
+    [run] = results.load(tmp_path).runs.to_dict("records")
+    assert run["status"] == "failed"
+    assert run["error"].startswith("WorkerLostError: the process that drives the run was lost for good")
+    monkeypatch.undo()
+    assert fedsim.run(config).row["status"] == "finished"
 
 
 def test_a_failed_run_keeps_its_rounds_and_resumes(small_config, tmp_path, undisturbed):
