@@ -151,7 +151,7 @@ def _open(config: Config, output: str, prepare: Callable[[], None]) -> Iterator[
     if config.cluster.executor == "serial":
         from fedsim.engine import SerialExecutor, Simulation
 
-        executor = SerialExecutor(config)
+        executor = SerialExecutor(config.model_copy(update={"output": output}))
         prepare()
         yield Simulation(config, executor, output, command)
         return

@@ -37,7 +37,7 @@ class Driver:
         # Not opened by the constructor: an error there would reach the caller as the death of an actor.
         if self._opened is None:
             config, output, workers, command = self._arguments
-            executor = RayExecutor(config, workers, self._interrupted)
+            executor = RayExecutor(config.model_copy(update={"output": output}), workers, self._interrupted)
             self._opened = Simulation(config, executor, output, command)
         return self._opened
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 
@@ -85,7 +84,7 @@ class RayExecutor(Executor):
         round_index: int,
         cohort: Sequence[int],
         broadcast: Broadcast,
-        client_states: Mapping[int, np.ndarray],
+        kept: Mapping[int, int],
     ) -> Iterator[Upload]:
         reference = self._publish(broadcast)
         owners = self._owner[list(cohort)]
@@ -93,14 +92,14 @@ class RayExecutor(Executor):
 
         def submit(worker: int, clients: list[int]) -> Any:
             method = self.workers[worker].train.options(num_returns="streaming")
-            known = {client: client_states[client] for client in clients if client in client_states}
+            known = {client: kept[client] for client in clients if client in kept}
             return method.remote(phase, round_index, clients, reference, known)
 
         what, seconds = f"client {{}} of round {round_index}", self._cluster.client_seconds
         for client, result, attempt in self._collect(owed, submit, what, seconds=seconds, lossy=self._drop):
             if isinstance(result, WorkerLostError):
                 samples = int(self._samples[client])
-                yield Upload(client, samples, Update(b""), None, 0.0, 0.0, None, attempt, in_words(result))
+                yield Upload(client, samples, Update(b""), None, 0.0, 0.0, False, attempt, in_words(result))
             else:
                 yield replace(result, attempt=attempt)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import ray
 
 from fedsim.config import Config
@@ -35,10 +34,10 @@ class Worker:
         round_index: int,
         clients: list[int],
         broadcast: Broadcast,
-        client_states: dict[int, np.ndarray],
+        kept: dict[int, int],
     ) -> Iterator[Upload]:
         """Stream uploads of clients as they finish, in the order of ``clients``."""
-        yield from self._trainer.train(phase, round_index, clients, broadcast, client_states)
+        yield from self._trainer.train(phase, round_index, clients, broadcast, kept)
 
     def evaluate(
         self, phase: PhaseName, round_index: int, pieces: list[int], broadcast: Broadcast

@@ -5,8 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
-
 from fedsim.config import Config
 from fedsim.engine._trainer import LocalTrainer, set_threads
 from fedsim.engine._types import Broadcast, EvaluationSums, PhaseName, Prepared, Upload
@@ -26,11 +24,11 @@ class Executor(ABC):
         round_index: int,
         cohort: Sequence[int],
         broadcast: Broadcast,
-        client_states: Mapping[int, np.ndarray],
+        kept: Mapping[int, int],
     ) -> Iterator[Upload]:
         """Train every client of the cohort; uploads come as they finish, each client once.
 
-        ``client_states`` holds what clients of the cohort kept of their last rounds.
+        ``kept`` has the rounds that clients of the cohort last kept something of.
         """
 
     @abstractmethod
@@ -60,9 +58,9 @@ class SerialExecutor(Executor):
         round_index: int,
         cohort: Sequence[int],
         broadcast: Broadcast,
-        client_states: Mapping[int, np.ndarray],
+        kept: Mapping[int, int],
     ) -> Iterator[Upload]:
-        return self.trainer.train(phase, round_index, cohort, broadcast, client_states)
+        return self.trainer.train(phase, round_index, cohort, broadcast, kept)
 
     def evaluate(
         self, phase: PhaseName, round_index: int, chunks: int, broadcast: Broadcast

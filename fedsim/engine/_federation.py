@@ -24,11 +24,13 @@ from fedsim.errors import CheckpointError, ClientError
 from fedsim.heads import FittedHeadSettings
 from fedsim.methods.wire import pack_relay, split_weight
 
-#: Begins the names in :meth:`Federation.state` of what has no fixed form, such as what sampled clients keep.
+#: Begins the names in :meth:`Federation.state` of what has no fixed form, such as one entry a round.
 VARYING = "varying."
 #: Bytes a parameter from which on a round's uploads are not relayed, as no state is longer than two floats of each.
 _RELAYED = 8
-_CLIENT_STATE, _STEPS = f"{VARYING}client_state.", f"{VARYING}steps"
+_STEPS = f"{VARYING}steps"
+#: The rounds that clients last kept something of: int64 of shape ``(n, 2)``, clients and rounds.
+KEPT = f"{VARYING}kept"
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Federation:
         self.model = make_model(config, len(dataset.classes))
         self.servers = make_servers(config, self.model)
         self.downlink = Downlink(self.cohort)
-        self._client_states: dict[int, np.ndarray] = {}  # of the method's clients, for those methods that need it
+        self._kept: dict[int, int] = {}  # rounds that clients of the method last kept something of
         self._prepared: Prepared | None = None
         self.next_round = 0
 
@@ -125,8 +127,8 @@ class Federation:
         state = {"next_round": np.array([self.next_round], np.int64)}
         for phase, server in self.servers.items():
             state |= {f"{phase}.{key}": array for key, array in server.state().items()}
-        kept = {f"{_CLIENT_STATE}{client}": array for client, array in self._client_states.items()}
-        return state | kept | {_STEPS: np.array(self.downlink.steps, np.int64)}
+        kept = np.array(sorted(self._kept.items()), np.int64).reshape(-1, 2)
+        return state | {KEPT: kept, _STEPS: np.array(self.downlink.steps, np.int64)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Take back what :meth:`state` gave."""
@@ -139,8 +141,7 @@ class Federation:
             prefix = f"{phase}."
             server.restore({key[len(prefix) :]: array for key, array in state.items() if key.startswith(prefix)})
         self.downlink.restore(state[_STEPS].tolist())
-        kept = (key for key in state if key.startswith(_CLIENT_STATE))
-        self._client_states = {int(key.removeprefix(_CLIENT_STATE)): state[key] for key in kept}
+        self._kept = dict(state[KEPT].tolist())
 
     def _prepare(self) -> dict[str, Any]:
         """Have the prefix features computed before the first round; columns of the ``rounds`` table."""
@@ -170,7 +171,7 @@ class Federation:
         """Have a cohort trained and accumulate its uploads: rows, flips, the relay and seconds of aggregation."""
         server, index, members = self.servers[phase], self.next_round, cohort.tolist()
         downlinks = self.downlink.sizes(index, members, broadcast)
-        kept = {client: self._client_states[client] for client in members if client in self._client_states}
+        kept = {client: self._kept[client] for client in members if client in self._kept}
         rows: list[dict[str, Any]] = []
         flips: list[int] = []
         uploads: list[tuple[int, bytes]] = []
@@ -194,8 +195,8 @@ class Federation:
             server.accumulate(decoded, weight)
             accepted += 1
             seconds += time.perf_counter() - decoded_at
-            if upload.client_state is not None:
-                self._client_states[upload.client] = upload.client_state
+            if upload.kept:
+                self._kept[upload.client] = index
             if isinstance(decoded, dm.Decoded):
                 flips.append(decoded.flips.size)
             size += len(sent)

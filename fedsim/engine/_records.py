@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from fedsim.engine._checkpoint import checkpoints, load_checkpoint, save_checkpoint
-from fedsim.engine._federation import VARYING, RoundOutcome
+from fedsim.engine._client_states import ClientStates
+from fedsim.engine._federation import KEPT, VARYING, RoundOutcome
 from fedsim.errors import CheckpointError
 from fedsim.settings import ClusterSettings
 from results import DamagedError, RunStore
@@ -26,14 +27,16 @@ class Records:
 
     Args:
         store: the run; this process is its owner.
+        output: folder of all runs.
         settings: how often checkpoints are due.
 
     Attributes:
         warnings: what was found damaged or missing, and how the run goes on.
     """
 
-    def __init__(self, store: RunStore, settings: ClusterSettings) -> None:
+    def __init__(self, store: RunStore, output: str, settings: ClusterSettings) -> None:
         self._store, self._settings = store, settings
+        self._states, self._kept = ClientStates(output, store.run_id), dict[int, int]()
         self._digests: list[int] = []  # of the stored rounds
         self._saved = (0, time.monotonic())  # round and time of the last checkpoint
         self.warnings: list[str] = []
@@ -55,6 +58,8 @@ class Records:
         for name in checkpoints(self._store):
             try:
                 candidate = load_checkpoint(self._store, name, expected, VARYING)
+                for client, kept_in in candidate[KEPT].tolist():
+                    self._states.read(client, kept_in)
             except CheckpointError as error:
                 damaged.append(str(error))
                 continue
@@ -95,6 +100,9 @@ class Records:
         if self._saved[0] != self.next_round:
             digests = {_DIGESTS: np.array(self._digests, np.int64)}
             save_checkpoint(self._store, self.next_round, {**state, **digests})
+            if self._kept:
+                self._states.prune(self._kept)  # by the checkpoint before, which is kept too
+            self._kept = dict(state[KEPT].tolist())
             self._saved = (self.next_round, time.monotonic())
 
     def close(self) -> tuple[pd.DataFrame, list[int]]:
@@ -119,7 +127,8 @@ class Records:
         )
 
     def forget(self) -> None:
-        """Remove the checkpoints of a run that has finished."""
+        """Remove the checkpoints of a run that has finished, and what its clients kept."""
+        self._states.clear()
         self._store.remove(checkpoints(self._store))
 
 

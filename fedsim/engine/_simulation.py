@@ -44,7 +44,7 @@ class Simulation:
         self._store = results.RunStore(output, config.run_id)
         self._store.lock()
         self._federation = Federation(config, executor)
-        self._records = Records(self._store, config.cluster)
+        self._records = Records(self._store, output, config.cluster)
         state = self._records.resume(self._federation.state())
         if state is not None:
             self._federation.restore(state)

@@ -19,6 +19,7 @@ from fedsim.config import Config
 from fedsim.data import LoadedDataset, load_dataset
 from fedsim.data.partition import make_partition
 from fedsim.engine._calibration import temperatures
+from fedsim.engine._client_states import ClientStates
 from fedsim.engine._faults import describe, out_of_memory
 from fedsim.engine._phases import make_clients, make_model
 from fedsim.engine._types import Broadcast, EvaluationSums, PhaseName, Prepared, Upload
@@ -42,6 +43,7 @@ class LocalTrainer:
         dataset = load_dataset(config.data, config.seed)
         self._partition = make_partition(dataset, config.partition, config.seed)
         self._pieces = evaluation_pieces(dataset)
+        self._states = ClientStates(config.output, config.run_id)
         self._temperatures = temperatures(config.head)
         self._evaluated = {"mean", *config.evaluate.also}
         device = "cuda" if config.cluster.gpus_per_worker else "cpu"
@@ -77,9 +79,11 @@ class LocalTrainer:
         round_index: int,
         clients: Sequence[int],
         broadcast: Broadcast,
-        client_states: Mapping[int, np.ndarray],
+        kept: Mapping[int, int],
     ) -> Iterator[Upload]:
         """Train clients from a broadcast and from what some of them kept, one after the other.
+
+        ``kept`` has the rounds that clients last kept something of.
 
         Raises:
             ResourceError: the memory ran out.
@@ -90,7 +94,8 @@ class LocalTrainer:
             started = time.perf_counter()
             rows = self._partition.indices(client)
             features, labels = self.samples("train", rows)
-            task = ClientTask(round_index, client, features, labels, client_states.get(client))
+            state_before = self._states.read(client, kept[client]) if client in kept else None
+            task = ClientTask(round_index, client, features, labels, state_before)
             with out_of_memory(f"client {client} of round {round_index}"):
                 try:
                     upload = self._train(self._clients[phase], state, task)
@@ -109,11 +114,15 @@ class LocalTrainer:
         encoding = time.perf_counter()
         update = method.encode(trained.value, state, task)
         kept = method.keep(trained.value, update, task)
+        if kept is not None:
+            self._states.write(task.client, task.round, kept)
         samples = len(task.labels)
         if method.params.weighted:
             update = replace(update, payload=add_weight(update.payload, samples))
         ended = time.perf_counter()
-        return Upload(task.client, samples, update, trained.loss, encoding - started, ended - encoding, kept)
+        return Upload(
+            task.client, samples, update, trained.loss, encoding - started, ended - encoding, kept is not None
+        )
 
     @torch.no_grad()
     def evaluate(

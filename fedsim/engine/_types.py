@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 import deltamask as dm
 from deltamask.payload import HEADER_BYTES
 
@@ -52,7 +50,7 @@ class Upload:
         update: what it sent.
         train_loss: mean training cross-entropy over the local steps, nats; None when nothing is trained.
         train_seconds, encode_seconds: wall time of the two parts.
-        client_state: what the client keeps for its next round, float32 of shape ``(n,)``; it is not sent.
+        kept: whether the client keeps something for its next round, which is not sent.
         attempt: 1, or more when it was computed again because a worker was lost.
         error: what went wrong, and below it where; ``update`` is empty then. None where nothing did.
     """
@@ -63,7 +61,7 @@ class Upload:
     train_loss: float | None
     train_seconds: float
     encode_seconds: float
-    client_state: np.ndarray | None = None
+    kept: bool = False
     attempt: int = 1
     error: str | None = None
 

@@ -32,9 +32,9 @@ class Trial(tune.Trainable):
         run: Config = self._trial["run"]
         try:
             if self._simulation is None:
-                self._simulation = Simulation(
-                    run, _executor(run), self._trial["output"], self._trial["command"], self._trial["tried"]
-                )
+                output = self._trial["output"]
+                executor = _executor(run.model_copy(update={"output": output}))
+                self._simulation = Simulation(run, executor, output, self._trial["command"], self._trial["tried"])
             row = self._simulation.step() or {"round": run.rounds}
             if row["round"] == run.rounds:
                 self._finish("finished")

@@ -9,7 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from fedsim.config import Config, load_config
@@ -66,10 +65,10 @@ class RecordingExecutor(SerialExecutor):
         round_index: int,
         cohort: Sequence[int],
         broadcast: Broadcast,
-        client_states: Mapping[int, np.ndarray],
+        kept: Mapping[int, int],
     ) -> Iterator[Upload]:
         self.broadcasts[round_index] = broadcast
-        for upload in super().train(phase, round_index, cohort, broadcast, client_states):
+        for upload in super().train(phase, round_index, cohort, broadcast, kept):
             self.uploads[round_index, upload.client] = upload.update.payload
             yield upload
 

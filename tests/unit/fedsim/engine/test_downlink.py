@@ -3,6 +3,7 @@
 import pytest
 
 import fedsim
+from fedsim.engine import SerialExecutor, Simulation
 from fedsim.testing import run_rounds
 
 SPARSE = ["method.name=fedavg", "method.compressor.name=top-k", "method.error_feedback=true"]
@@ -33,3 +34,25 @@ def test_what_clients_keep_survives_a_resume(small_config):
         fedsim.run(config, progress=fedsim.Progress(on_round=stop))
     resumed = fedsim.run(config).load().rounds
     assert resumed["state_digest"].tolist() == [outcome.round["state_digest"] for outcome in run_rounds(config)[2]]
+
+
+def test_only_what_a_resume_may_need_is_kept_and_at_the_end_nothing(small_config, tmp_path):
+    config = small_config(*SPARSE, "partition.clients=2", "rounds=4")
+    executor = SerialExecutor(config)
+    simulation = Simulation(config, executor, str(tmp_path))
+    found = []
+    for _ in range(4):
+        simulation.step()
+        found.append(sorted(path.name for path in (tmp_path / config.run_id / "kept").glob("*")))
+    last_two = [[], [1], [1, 2], [2, 3]]  # as there are two checkpoints
+    assert found == [[f"{client}-{index}.bin" for client in (0, 1) for index in rounds] for rounds in last_two]
+    state = simulation._federation.state()
+    assert sum(array.nbytes for array in state.values()) < 2.2 * 4 * simulation._federation.dimension
+    (tmp_path / config.run_id / "kept" / "1-3.bin").write_bytes(b"half")
+    with pytest.raises(fedsim.CheckpointError, match=r"1-3\.bin: missing or damaged"):
+        simulation.step()
+    simulation.finish("failed")
+    mended = fedsim.run(config)
+    assert not (tmp_path / config.run_id / "kept").exists()
+    assert "1-3.bin: missing or damaged" in mended.row["warnings"]
+    assert mended.row["final_accuracy"] == run_rounds(config)[2][-1].round["accuracy"]

@@ -6,6 +6,7 @@ import pytest
 from deltamask import stream_key
 from fedsim.compression import make_compressor
 from fedsim.engine import Federation, SerialExecutor, make_model
+from fedsim.engine._client_states import ClientStates
 from fedsim.methods import METHODS
 from fedsim.methods.wire import split_weight
 from fedsim.testing import run_rounds
@@ -59,11 +60,12 @@ def test_error_feedback_keeps_what_was_not_sent_for_the_clients_next_round(small
     plain, *_ = run_rounds(small_config(*overrides))
     assert executor.uploads[1, 0] == plain.uploads[1, 0]
     assert executor.uploads[2, 0] != plain.uploads[2, 0]
-    state = federation.state()
+    states = ClientStates(config.output, config.run_id)
     compressor = make_compressor(config.method.compressor)
     for client in range(2):
-        sent = compressor.decode(executor.content(2, client), federation.dimension, 0)
-        kept = state[f"varying.client_state.{client}"]
+        key = stream_key(config.seed, "compression", 2, client)
+        sent = compressor.decode(executor.content(2, client), federation.dimension, key)
+        kept = states.read(client, 2)
         assert not kept[sent != 0].any()
         assert np.count_nonzero(kept) > 0.9 * federation.dimension
 
