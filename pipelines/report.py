@@ -16,10 +16,12 @@ from pathlib import Path
 import pandas as pd
 
 import results
+from pipelines.benchmarks.methods.__main__ import summary
 from results import page, report, tables
 
 _SOURCES = ["command", "version", "git_commit", "machine"]
 _FIRST = ("demo", "methods")
+_DETAILS = ("rounds", "clients", "tuning")
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _Blocks = list[page.Table | page.Picture | page.Text | page.Fold]
 
@@ -31,7 +33,7 @@ def build(benchmarks: Path) -> str:
         benchmarks: a folder with a folder for each benchmark, which holds a run or flat Parquet files and pictures.
     """
     sections = []
-    for file in sorted(benchmarks.glob("*/*.parquet"), key=lambda file: (file.parent.name not in _FIRST, file)):
+    for file in shown_files(benchmarks):
         if file.name == "run.parquet":
             sections.append(_run(file.parent))
         else:
@@ -39,6 +41,12 @@ def build(benchmarks: Path) -> str:
     return page.render(
         "fedsim: committed results", sections, "Made by python -m pipelines.report from the Parquet files"
     )
+
+
+def shown_files(benchmarks: Path) -> list[Path]:
+    """The Parquet files that the page shows: not those with rounds, clients and the trials of searches."""
+    files = [file for file in benchmarks.glob("*/*.parquet") if not file.stem.endswith(_DETAILS)]
+    return sorted(files, key=lambda file: (file.parent.name not in _FIRST, file))
 
 
 def _run(folder: Path) -> page.Section:
@@ -63,12 +71,29 @@ def _benchmark(file: Path) -> _Blocks:
     rows = page.Table(frame.drop(columns=[*sources, *(["config"] if "config" in frame else [])]))
     blocks: _Blocks = [rows]
     if {"label", "alpha", "seed"} <= set(frame):
-        blocks = [*_comparison(frame), page.Fold(f"All {len(frame)} runs", [rows])]
-    # A folder's pictures belong to the table of its name.
-    pictures = sorted(file.parent.glob("*.png")) if file.stem == file.parent.name else []
+        compared = _totals(frame) if "best_accuracy" in frame else _comparison(frame)
+        blocks = [*compared, page.Fold(f"All {len(frame)} runs", [rows])]
+    own = file.with_suffix(".png")
+    # A folder's pictures belong to the table of its name, but for those of other tables there.
+    others = [picture for picture in file.parent.glob("*.png") if not picture.with_suffix(".parquet").exists()]
+    pictures = [own] if own.exists() else sorted(others) if file.stem == file.parent.name else []
     blocks[-1:-1] = [page.Picture(picture.read_bytes(), picture.stem.capitalize()) for picture in pictures]
     provenance = frame.groupby(sources, dropna=False, sort=False).size().rename("rows").reset_index()
     return [*blocks, page.Fold("Provenance", [page.Table(provenance)])]
+
+
+def _totals(frame: pd.DataFrame) -> list[page.Table]:
+    return [
+        page.Table(
+            tables.main(frame, by=["label", "alpha"], across=["alpha"], accuracy="best_accuracy"),
+            "Test accuracy of the round that is best on validation samples, points, mean ± deviation over seeds",
+        ),
+        page.Table(
+            summary(frame),
+            "Bytes of one client over the whole run, the head's round included, means over seeds. Front: no other is "
+            "as accurate for fewer bytes at the same alpha",
+        ),
+    ]
 
 
 def _comparison(frame: pd.DataFrame) -> list[page.Table]:

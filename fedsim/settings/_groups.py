@@ -95,8 +95,8 @@ class EvaluateSettings(Settings):
     every: int = Field(
         1, ge=1, le=1_000_000, description="rounds from one evaluation to the next; round 0 and the last have one too"
     )
-    also: list[Literal["expected", "sampled"]] = Field(
-        default_factory=list,
+    also: tuple[Literal["expected", "sampled"], ...] = Field(
+        (),
         description="of mask methods, test accuracies beside that of the model to keep: weights theta * w, or one draw",
     )
 

@@ -53,9 +53,9 @@ def confirmed(loaded: results.Results, backbone: str) -> results.Results:
     return results.Results(runs, rounds, clients)
 
 
-def summary(loaded: results.Results) -> pd.DataFrame:
+def summary(runs: pd.DataFrame) -> pd.DataFrame:
     """One row a label and partition: accuracy over seeds, and bytes of one client over the whole run."""
-    table = tables.groups(by_client(loaded.runs), by=_KEYS, accuracy="best_accuracy")
+    table = tables.groups(by_client(runs), by=_KEYS, accuracy="best_accuracy")
     fronts = [tables.pareto_front(part) for _, part in table.groupby("alpha")]
     table["front"] = table.index.isin([index for front in fronts for index in front.index])
     return table
@@ -63,7 +63,7 @@ def summary(loaded: results.Results) -> pd.DataFrame:
 
 def markdown(loaded: results.Results) -> str:
     """The rules, a table of accuracies and totals, and one of accuracies at fixed totals."""
-    table = summary(loaded)
+    table = summary(loaded.runs)
     alphas = sorted(table["alpha"].unique(), reverse=True)
     budget = tables.accuracy_at_bytes(loaded, BUDGETS, by=_KEYS)
     parts = []
@@ -90,7 +90,7 @@ def _points(accuracy: pd.Series[float]) -> pd.Series[str]:
 
 def picture(loaded: results.Results) -> Figure:
     """Accuracy against all bytes of a client, a panel a partition, with the front; bars: deviation over seeds."""
-    table = summary(loaded)
+    table = summary(loaded.runs)
     figure = Figure(figsize=(13.0, 6.0), layout="constrained")
     panels = figure.subplots(1, table["alpha"].nunique(), sharey=True, squeeze=False)[0]
     looks = _looks(table["label"].unique().tolist())

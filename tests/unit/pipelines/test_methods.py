@@ -67,7 +67,7 @@ def test_runs_become_tables_whose_totals_are_those_of_their_uploads(tmp_path):
     text = comparison.markdown(shown)
     assert text.count("| fedavg |") == text.count("| ridge |") == 2
     assert "± " in text
-    table = comparison.summary(shown)
+    table = comparison.summary(shown.runs)
     assert table["runs"].tolist() == [2] * 4
     assert table.groupby("alpha")["front"].any().all()
     assert len(comparison.picture(shown).axes) == 2
