@@ -4,8 +4,9 @@
     python -m pipelines.benchmarks.methods
 
 FOLDER has CIFAR-10 in the Hugging Face Parquet layout. Sweeps go on where they were interrupted; what has finished so
-far is collected. For each backbone: ``NAME.parquet`` with a row a run that counts (of the seeds that confirm what a
-search found), its rounds and clients, ``NAME-tuning.parquet`` with the runs of the searches, ``NAME.md``, ``NAME.png``.
+far is collected, and joins what was collected before. For each backbone: ``NAME.parquet`` with a row a run that counts
+(of the seeds that confirm what a search found), its rounds and clients, ``NAME-tuning.parquet`` with the runs of the
+searches, ``NAME.md``, ``NAME.png``.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from results.figures.style import Style, bytes_axis, style
 
 #: Seed of the searches; other seeds confirm what they found, and these are what tables show.
 TUNING_SEED = 0
-BUDGETS = (0.1e6, 1e6, 10e6)
+BUDGETS = (0.1e6, 0.3e6, 1e6, 10e6)
 _KEYS = ["label", "alpha"]
 _RULES = """\
 Every byte of every round and both directions counts, for all methods by the same rules: frames, norms and scales, the
@@ -53,6 +54,23 @@ def confirmed(loaded: results.Results, backbone: str) -> results.Results:
     return results.Results(runs, rounds, clients)
 
 
+def joined(new: results.Results, folder: Path, backbone: str, part: str = "") -> results.Results:
+    """New runs of a backbone, and those of rows that they do not replace, from the files of an earlier collection."""
+    runs, rounds, clients = new.runs, new.rounds, new.clients
+    known = {tuple(row) for row in runs[_KEYS].itertuples(index=False)}
+    if (file := folder / f"{backbone}{part}.parquet").exists():
+        before = pd.read_parquet(file)
+        before = before[[tuple(row) not in known for row in before[_KEYS].itertuples(index=False)]]
+        runs = pd.concat([before, runs], ignore_index=True)
+        if not part:
+            older = (pd.read_parquet(folder / f"{backbone}-{table}.parquet") for table in ("rounds", "clients"))
+            kept = (frame[frame["run_id"].isin(before["run_id"])] for frame in older)
+            rounds, clients = (
+                pd.concat([a, b], ignore_index=True) for a, b in zip(kept, (rounds, clients), strict=True)
+            )
+    return results.Results(runs, rounds, clients)
+
+
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
     """One row a label and partition: accuracy over seeds, and bytes of one client over the whole run."""
     table = tables.groups(by_client(runs), by=_KEYS, accuracy="best_accuracy")
@@ -68,7 +86,7 @@ def markdown(loaded: results.Results) -> str:
     budget = tables.accuracy_at_bytes(loaded, BUDGETS, by=_KEYS)
     parts = []
     for alpha in alphas:
-        rows = table[table["alpha"] == alpha].set_index("label")
+        rows = table[table["alpha"] == alpha].sort_values("total_bytes", kind="stable").set_index("label")
         spread = [results.formats.spread(*pair) for pair in zip(rows["accuracy"], rows["accuracy_std"], strict=True)]
         at = budget[budget["alpha"] == alpha].groupby("label")[[f"accuracy at {b / 1e6:g} MB" for b in BUDGETS]].mean()
         columns = {
@@ -140,8 +158,9 @@ def main() -> None:
     output.mkdir(parents=True, exist_ok=True)
     loaded = collect(arguments.runs)
     for backbone in loaded.runs["backbone"].unique():
-        shown = confirmed(loaded, backbone)
-        tuning = loaded.runs[(loaded.runs["backbone"] == backbone) & (loaded.runs["seed"] == TUNING_SEED)]
+        shown = joined(confirmed(loaded, backbone), output, backbone)
+        tried = loaded.runs[(loaded.runs["backbone"] == backbone) & (loaded.runs["seed"] == TUNING_SEED)]
+        tuning = joined(results.Results(tried, loaded.rounds, loaded.clients), output, backbone, "-tuning").runs
         shown.runs.to_parquet(output / f"{backbone}.parquet", index=False)
         shown.rounds.to_parquet(output / f"{backbone}-rounds.parquet", index=False)
         shown.clients.to_parquet(output / f"{backbone}-clients.parquet", index=False)
