@@ -71,7 +71,7 @@ def _benchmark(file: Path) -> _Blocks:
     rows = page.Table(frame.drop(columns=[*sources, *(["config"] if "config" in frame else [])]))
     blocks: _Blocks = [rows]
     if {"label", "alpha", "seed"} <= set(frame):
-        compared = _totals(frame) if "best_accuracy" in frame else _comparison(frame)
+        compared = _comparison(frame) if "accuracy" in frame else _totals(frame)
         blocks = [*compared, page.Fold(f"All {len(frame)} runs", [rows])]
     own = file.with_suffix(".png")
     # A folder's pictures belong to the table of its name, but for those of other tables there.
