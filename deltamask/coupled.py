@@ -17,8 +17,9 @@ class CoupledDifference(GlobalProbabilities):
     """Global probabilities that each round move by the mean of ``m_k - m_g,k``, clipped to ``[clip, 1 - clip]``.
 
     Client k's mask and its reference mask share their uniforms, so the mean of ``m_k - m_g,k`` over them is
-    ``theta_k - theta_g``: the step is unbiased given the clients' probabilities. With few flips its variance is of the
-    order of ``|theta_k - theta_g| / K`` for K clients, where a mean of sampled masks has ``theta (1 - theta) / K``.
+    ``theta_k - theta_g``: where every flip is sent, the step is unbiased given the clients' probabilities. With few
+    flips its variance is of the order of ``|theta_k - theta_g| / K`` for K clients, where a mean of sampled masks has
+    ``theta (1 - theta) / K``.
     Clients may be weighted. With ``momentum`` the step is a moving sum, ``v = momentum v + mean``,
     ``theta = theta + learning_rate v``, which costs no bits (as in Hsu, Qi, Brown: "Measuring the effects of
     non-identical data distribution for federated visual classification", 2019).
