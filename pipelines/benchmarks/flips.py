@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 import fedsim
-from deltamask import Update, codecs, payload, stream_key
+from deltamask import Update, decode, stream_key
 from fedsim.engine import Federation, SerialExecutor
 from fedsim.methods import ClientTask
 from fedsim.methods.deltamask import DeltaMask
@@ -42,9 +42,8 @@ def _keeping(client: Any) -> Any:
             update: Update = super().encode(theta_k_d, state, task)
             if task.client == 0 and task.round == self.experiment.rounds:
                 key = stream_key(self.experiment.seed, "reference", task.round, task.client)
-                coder = codecs.get("range")
-                body = payload.unpack(update.payload, coder.id, state.theta_d.size)
-                _kept["last"] = Flips(coder.decode_given(body, state.theta_d, key), state.theta_d.copy(), key)
+                flips = decode(update.payload, state.theta_d, key, codec="range").flips
+                _kept["last"] = Flips(flips, state.theta_d.copy(), key)
             return update
 
     return Keeping

@@ -42,10 +42,11 @@ def test_a_message_has_so_many_bits_a_block(block, bits):
     blocks = -(-THETA_G.size // block)
     message = encode_mask(THETA_K, THETA_G, 0, 1, block, bits)
     assert len(message) == HEADER_BYTES + -(-blocks * bits // 8)
-    body = bytes(payload.unpack(message, payload.SELECTED, THETA_G.size))
+    context = payload.context(0, THETA_G)
+    body = bytes(payload.unpack(message, payload.SELECTED, THETA_G.size, context))
     for wrong in (body[:-1], body + b"\0"):
         with pytest.raises(PayloadError, match="klms body: expected"):
-            decode_mask(payload.pack(payload.SELECTED, THETA_G.size, wrong), THETA_G, 0, block, bits)
+            decode_mask(payload.pack(payload.SELECTED, THETA_G.size, wrong, context), THETA_G, 0, block, bits)
 
 
 def test_masks_become_the_clients_as_bits_exceed_the_relative_entropy():
