@@ -111,6 +111,7 @@ def test_what_is_said_of_the_real_backbone_is_in_the_committed_result():
         f"(0.001 bits an entry) reaches {pair(points['eden, rate 0.001'])}",
         f"{pair(points['eden, rate 0.01'])}, as accurate as fine-tuning for a "
         f"{total[tuned][10.0] / total['eden, rate 0.01'][10.0]:.0f}th",
+        f"EDEN at one bit reach {pair(points['lora, rank 1, eden rate 1'])}, and biases {pair(points['bitfit'])}",
         f"(`deltamask-plus` as it is) reach {pair(points[sampled])}",
         f"Averaged linear probes reach {points['linear-probe'][10.0]:.1f}",
     ):
