@@ -24,6 +24,7 @@ def finished(folder: str) -> results.Results:
     loaded = results.load(folder, where={"status": "finished"})
     configs = [json.loads(config) for config in loaded.runs["config"]]
     for config in configs:
+        config["output"] = Path(config["output"]).name
         for group, key in (("data", "path"), ("model", "checkpoint")):
             if config[group].get(key):
                 config[group][key] = Path(config[group][key]).name

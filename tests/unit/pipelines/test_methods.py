@@ -79,7 +79,7 @@ def test_totals_of_committed_rows_are_those_of_their_uploads(path):
     stem = path.stem.removesuffix("-clients")
     runs, rounds = (pd.read_parquet(path.with_name(f"{stem}{part}.parquet")) for part in ("", "-rounds"))
     check_totals(runs, rounds, pd.read_parquet(path))
-    assert not runs["config"].str.contains('"path": "/').any()
+    assert not runs["config"].str.contains('": "/', regex=False).any()  # no path of the machine
     shown = comparison.results.Results(runs, rounds, pd.read_parquet(path))
     assert comparison.markdown(shown) == path.with_name(f"{stem}.md").read_text()
 
