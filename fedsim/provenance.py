@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 _READ = 1 << 16  # bytes at both ends of a file
+_OPENED = 64  # files of a folder whose content is looked at, evenly spread
 
 
 def git_commit() -> str | None:
@@ -51,30 +52,31 @@ def command_line() -> str:
 
 
 def content_digest(path: str) -> str | None:
-    """A digest of a file's content, or of the names, sizes, beginnings and ends of all files in a folder; not of where.
+    """A digest of a file's content, or of the names and sizes of all files in a folder and the content of some.
 
-    None where nothing can be read, such as on a machine that only submits.
+    Where they are does not count. Of a large file the two ends do. None where nothing can be read, such as on a machine
+    that only submits.
     """
     place = Path(path).expanduser()
     try:
-        stat = place.stat()
-        return _content_digest(place, stat.st_mtime_ns, stat.st_size)
+        return _content_digest(place, place.stat().st_mtime_ns)
     except OSError:
         return None
 
 
 @lru_cache(maxsize=1000)  # a sweep validates thousands of configurations with the same path
-def _content_digest(place: Path, modified: int, size: int) -> str:
+def _content_digest(place: Path, modified: int) -> str:
+    found = [os.path.join(base, name) for base, _, names in os.walk(place) for name in names] or [str(place)]
+    files = sorted(found)
     state = hashlib.blake2b(digest_size=8)
-    files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
-    for file in files:
-        name = "" if file == place else file.relative_to(place).as_posix()
-        state.update(f"{name} {file.stat().st_size}\n".encode())
-        with open(file, "rb") as opened:
-            state.update(opened.read(_READ))
-            if file.stat().st_size > 2 * _READ:
-                opened.seek(-_READ, os.SEEK_END)
-            state.update(opened.read(_READ))
+    for index, file in enumerate(files):
+        size = os.stat(file).st_size
+        state.update(f"{os.path.relpath(file, place)} {size}\n".encode())
+        if index % -(-len(files) // _OPENED) == 0:
+            with open(file, "rb") as opened:
+                state.update(opened.read(_READ))
+                opened.seek(max(_READ, size - _READ))
+                state.update(opened.read(_READ))
     return state.hexdigest()
 
 

@@ -179,9 +179,14 @@ class RunStore:
                 damaged.append(str(error))
         return pa.concat_tables(found, promote_options="default").to_pandas(), damaged
 
-    def append(self, table: str, round_index: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write the rows of one round of ``rounds`` or ``clients``; rounds come in order, see :meth:`truncate`."""
-        self._write_part(table, round_index, round_index, to_table(GROWING[table], rows))
+    def append(self, table: str, round_index: int, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+        """Write the rows of one round of ``rounds`` or ``clients``, and return them with all columns.
+
+        Rounds come in order, see :meth:`truncate`.
+        """
+        written = to_table(GROWING[table], rows)
+        self._write_part(table, round_index, round_index, written)
+        return written
 
     def compact(self) -> None:
         """Join the files of each growing table into one."""

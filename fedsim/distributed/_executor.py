@@ -1,4 +1,4 @@
-"""The Ray actor that holds a shard of clients, and the executor that keeps such workers busy and alive."""
+"""The executor that keeps worker actors busy and alive."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ from fedsim.engine import (
 from fedsim.errors import ResourceError, WorkerLostError, in_words
 
 _POLL_SECONDS = 0.5  # how soon an interrupt is noticed
-_RESTARTS = 5  # deaths of a worker while it restarts that are tolerated
 
 
 class RayExecutor(Executor):
@@ -157,9 +156,10 @@ class RayExecutor(Executor):
                     streams[submit(worker, list(items))] = worker
             if not streams:
                 return
-            late = min(since.values(), default=math.inf) + seconds if seconds is not None else math.inf
+            # Not of workers that restart: they have start_seconds.
+            late = min((since[one] for one in running), default=math.inf) + seconds if seconds else math.inf
             ready = self._wait(list(streams), late)
-            if not ready and seconds is not None:
+            if not ready and seconds:
                 for worker in [worker for worker in running if time.monotonic() - since[worker] > seconds]:
                     since[worker] = math.inf  # its stream ends with an error, below
                     ray.kill(self.workers[worker], no_restart=False)

@@ -189,7 +189,9 @@ class Federation:
                     error = describe(fault)
             decoded_at = time.perf_counter()
             if error is not None:
-                self._lose(upload, index, error)
+                if self._config.on_client_error == "fail":
+                    reason, _, calls = error.partition("\n")
+                    raise ClientError(f"client {upload.client} of round {index} failed: {reason}", calls)
                 rows.append(lost_row(index, upload, downlink, error))
                 continue
             server.accumulate(decoded, weight)
@@ -211,11 +213,6 @@ class Federation:
                 f"allowed: at least {self._config.min_clients}; the first was lost by {_first_error(rows)}"
             )
         return rows, flips, pack_relay(index, uploads) if len(uploads) == accepted else None, seconds
-
-    def _lose(self, upload: Upload, round_index: int, error: str) -> None:
-        if self._config.on_client_error == "fail":
-            reason, _, calls = error.partition("\n")
-            raise ClientError(f"client {upload.client} of round {round_index} failed: {reason}", calls)
 
 
 def _first_error(rows: list[dict[str, Any]]) -> str:

@@ -16,7 +16,6 @@ from fedsim.errors import CheckpointError
 from fedsim.settings import ClusterSettings
 from results import DamagedError, RunStore
 from results.digests import round_digests
-from results.parts import to_table
 from results.schema import GROWING
 
 _DIGESTS = f"{VARYING}digests"
@@ -83,10 +82,8 @@ class Records:
             "clients": [run_id | row for row in outcome.clients],
             "rounds": [run_id | outcome.round],
         }
-        for table, added in rows.items():
-            self._store.append(table, index, added)
-        frames = {table: to_table(GROWING[table], added).to_pandas() for table, added in rows.items()}
-        self._digests.append(round_digests(frames["rounds"], frames["clients"])[index])
+        stored = {table: self._store.append(table, index, added).to_pandas() for table, added in rows.items()}
+        self._digests.append(round_digests(stored["rounds"], stored["clients"])[index])
 
     def checkpoint_due(self) -> bool:
         """Whether a checkpoint is to be written now."""

@@ -117,7 +117,7 @@ def test_rows_of_a_round_in_flight_are_dropped_when_a_run_ends(small_config, tmp
     def append_clients_only(self, table, index, rows):
         if (table, index) == ("rounds", 1):
             raise KeyboardInterrupt
-        append(self, table, index, rows)
+        return append(self, table, index, rows)
 
     monkeypatch.setattr(results.RunStore, "append", append_clients_only)
     with pytest.raises(KeyboardInterrupt):
