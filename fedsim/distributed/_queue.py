@@ -9,34 +9,49 @@ import numpy as np
 
 
 class Queue:
-    """Items by the worker that owns them.
+    """Items by the worker that owns them; values of items that come before others are wanted before theirs.
 
     Args:
-        owed: the items of each worker, in the order to compute them.
+        owed: the items of each worker, ascending.
         shared: whether a worker may take items of another.
         whole: whether a worker takes all of its own at once.
+
+    Attributes:
+        window: how many items there may be from the first one that is not done to the last one that is taken.
     """
 
     def __init__(self, owed: Iterable[Iterable[int]], *, shared: bool, whole: bool) -> None:
         self._owed = [list(items) for items in owed]
         self.shared, self._whole = shared, whole
+        self.window = 1_000_000_000
+        self._order = sorted(item for items in self._owed for item in items)
+        self._done: set[int] = set()  # of those behind the first one that is not
+        self._first = 0
+
+    def __bool__(self) -> bool:
+        """Whether something is left to take."""
+        return any(self._owed)
 
     def take(self, worker: int) -> list[int]:
         """Half of what a worker owes, rounded up: few calls, and something left for others to take over.
 
-        One that owes nothing takes half of what another has that has most; none when nobody has any.
+        One that owes nothing takes the first half of what another has that has most. None that is beyond the window.
         """
-        own = self._owed[worker]
-        if own:
-            count = len(own) if self._whole or not self.shared else -(-len(own) // 2)
-            taken, own[:count] = own[:count], []
-            return taken
-        if not self.shared:
-            return []
-        longest = max(self._owed, key=len)
-        kept = len(longest) // 2
-        taken, longest[kept:] = longest[kept:], []
+        last = self._order[min(self._first + self.window, len(self._order)) - 1] if self._order else -1
+        own = source = self._owed[worker]
+        if self.shared and not (own and own[0] <= last):
+            source = max((items for items in self._owed if items and items[0] <= last), key=len, default=[])
+        count = len(source) if self._whole and source is own else -(-len(source) // 2)
+        taken = [item for item in source[:count] if item <= last]
+        del source[: len(taken)]
         return taken
+
+    def done(self, item: int) -> None:
+        """Note that an item that was taken has its value."""
+        self._done.add(item)
+        while self._first < len(self._order) and self._order[self._first] in self._done:
+            self._done.remove(self._order[self._first])
+            self._first += 1
 
     def put_back(self, worker: int, items: list[int]) -> None:
         """Give back items that were taken and not computed; they come first."""

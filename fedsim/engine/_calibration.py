@@ -23,9 +23,15 @@ def temperatures(head: HeadSettings) -> tuple[float, ...]:
 
 
 def best_temperature(head: FittedHeadSettings, validation: list[PieceSums]) -> int:
-    """The position of that with the lowest cross-entropy on validation samples; of the given one or 1 without any."""
+    """The position of that with the lowest cross-entropy on validation samples; of the given one or 1 without any.
+
+    As if one sample more had been seen with any class (the rule of succession): where all are classified correctly, the
+    loss alone would fall for ever with the temperature, and nothing could be learned on top.
+    """
     if validation:
-        return int(np.argmin(total(validation, "mean").tempered))
+        sums = total(validation, "mean")
+        unseen = 1 / (sums.samples + 2)
+        return int(np.argmin((1 - unseen) * np.array(sums.tempered) + unseen * np.array(sums.uniform)))
     return 0 if head.temperature is not None else _GRID.index(1.0)
 
 

@@ -135,6 +135,7 @@ class LocalTrainer:
         self.prepare()
         method = self._clients[phase]
         sums: list[dict[str, EvaluationSums]] = [{} for _ in chunks]
+        grid = self._temperatures if phase == "head" else ()
         for name, prepare in method.evaluations(self._receive(phase, broadcast), round_index).items():
             if name not in self._evaluated:
                 continue
@@ -146,11 +147,9 @@ class LocalTrainer:
                 features, labels = self.samples("test" if piece.split == "test" else "train", piece.rows)
                 logits = forward(features)
                 correct = int((logits.argmax(1) == labels).sum())
-                loss, *tempered = (
-                    float(F.cross_entropy(logits / temperature, labels, reduction="sum"))
-                    for temperature in (1.0, *(self._temperatures if phase == "head" else ()))
-                )
-                row[name] = EvaluationSums(len(labels), correct, loss, tuple(tempered))
+                loss, tempered = _losses(logits, labels, [1.0])[0], _losses(logits, labels, grid)
+                uniform = _losses(logits, labels, grid, smoothing=1)
+                row[name] = EvaluationSums(len(labels), correct, loss, tempered, uniform)
         return sums
 
     def _receive(self, phase: PhaseName, broadcast: Broadcast) -> Any:
@@ -170,6 +169,12 @@ class LocalTrainer:
         """Prefix features and labels of some samples, on the model's device."""
         labels = torch.from_numpy(self._labels[split][rows]).to(self._model.device)
         return self._features[split](rows), labels
+
+
+def _losses(logits: Tensor, labels: Tensor, grid: Sequence[float], smoothing: float = 0.0) -> tuple[float, ...]:
+    """Summed cross-entropies with the logits divided by temperatures."""
+    divided = (logits / temperature for temperature in grid)
+    return tuple(float(F.cross_entropy(x, labels, reduction="sum", label_smoothing=smoothing)) for x in divided)
 
 
 @dataclass(frozen=True)

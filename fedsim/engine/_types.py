@@ -72,12 +72,14 @@ class EvaluationSums:
 
     Attributes:
         tempered: of a head, the summed cross-entropy with its logits divided by some temperatures.
+        uniform: the same, if all classes were as likely.
     """
 
     samples: int
     correct: int
     loss: float
     tempered: tuple[float, ...] = ()
+    uniform: tuple[float, ...] = ()
 
     def __add__(self, other: EvaluationSums) -> EvaluationSums:
         return EvaluationSums(
@@ -85,6 +87,7 @@ class EvaluationSums:
             self.correct + other.correct,
             self.loss + other.loss,
             tuple(map(sum, zip(self.tempered, other.tempered, strict=True))),
+            tuple(map(sum, zip(self.uniform, other.uniform, strict=True))),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from fedsim.config import Config
 from fedsim.data import Decoder, Images
 from fedsim.data.images import digest
 from fedsim.errors import DataError
-from fedsim.features._store import BLOCK, Built, FeatureStore, open_store
+from fedsim.features._store import BLOCK, Built, Compute, FeatureStore, open_store
 from fedsim.models import TaskModel
 
 _NAMED = 5  # corrupt images that a message names
@@ -40,10 +41,11 @@ class PrefixFeatures:
         )
         self._dtype = np.dtype(config.model.feature_dtype)
         self.warnings: list[str] = []
-        self._store = self._open()
+        self._root = Path(config.cluster.feature_store or _default_root()).expanduser()
+        self._store = self._feature_store()
 
     def prepare(self) -> Built:
-        """Complete the store, together with all processes of this node that are at it; without one, try all images.
+        """Complete the store, together with all processes of this node that are at it; without one, decode all images.
 
         Raises:
             DataError: more images than ``data.max_corrupt`` allows cannot be decoded.
@@ -63,7 +65,16 @@ class PrefixFeatures:
         return np.concatenate([self._compute(part)[0] for part in _blocks(rows)])
 
     def _undecodable(self) -> list[str]:
-        return [name for part in _blocks(np.arange(len(self._images))) for name in self._decoder(self._images, part)[1]]
+        """Names of the images that cannot be decoded: a store of a byte an image shares the work."""
+
+        def decode(rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
+            return np.ones((len(rows), 1), np.uint8), self._decoder(self._images, rows)[1]
+
+        with suppress(PermissionError):
+            store = self._open(f"{self._key()}-decoded", (1,), np.dtype(np.uint8), decode)
+            if store is not None:
+                return store.build().corrupt
+        return [name for part in _blocks(np.arange(len(self._images))) for name in decode(part)[1]]
 
     def _compute(self, rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
         pixels, corrupt = self._decoder(self._images, rows)
@@ -80,17 +91,16 @@ class PrefixFeatures:
             )
         self.warnings.append(f"{len(corrupt)} of {images} images cannot be decoded and count as plain grey: {named}")
 
-    def _open(self) -> FeatureStore | None:
-        key = self._key()
-        shape = tuple(
-            self._model.prefix_features(np.zeros((1, *[self._model.backbone.input_size] * 2, 3), np.uint8)).shape[1:]
-        )
-        needed = len(self._images) * math.prod(shape) * self._dtype.itemsize
-        root = Path(self._config.cluster.feature_store or _default_root()).expanduser()
-        limit = int(self._config.cluster.feature_store_gb * 1e9)
+    def _feature_store(self) -> FeatureStore | None:
+        size, root = self._model.backbone.input_size, self._root
+        shape = tuple(self._model.prefix_features(np.zeros((1, size, size, 3), np.uint8)).shape[1:])
+        gigabytes = len(self._images) * math.prod(shape) * self._dtype.itemsize / 1e9
         try:
-            store = open_store(root, key, len(self._images), shape, self._dtype, self._compute, limit)
-            reason = f"{needed / 1e9:.1f} GB do not fit into cluster.feature_store_gb={limit / 1e9:g}, or on the disk"
+            store = self._open(self._key(), shape, self._dtype, self._compute)
+            reason = (
+                f"{gigabytes:.1f} GB do not fit into cluster.feature_store_gb="
+                f"{self._config.cluster.feature_store_gb:g}, or on the disk"
+            )
         except PermissionError as error:
             store, reason = None, f"{error.filename} is another user's; give a folder as cluster.feature_store"
         if store is None:
@@ -99,6 +109,10 @@ class PrefixFeatures:
                 "(model.feature_dtype=float16 halves them)"
             )
         return store
+
+    def _open(self, key: str, shape: tuple[int, ...], dtype: np.dtype, compute: Compute) -> FeatureStore | None:
+        limit = int(self._config.cluster.feature_store_gb * 1e9)
+        return open_store(self._root, key, len(self._images), shape, dtype, compute, limit)
 
     def _key(self) -> str:
         backbone = self._model.backbone

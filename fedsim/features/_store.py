@@ -3,6 +3,7 @@
 A store is one folder a key, and the key is a digest of all that the features follow from: the images, their
 preprocessing and the frozen weights. Rows are computed in blocks. A block is locked while it is computed, so that
 processes share the work and none is done twice; locks end with their process, and only whole blocks are marked as done.
+A process that holds a lock for too long is no longer waited for: whoever computes a block writes the same.
 A mark is a checksum of its block, which each process checks when it first reads the block; a damaged one is computed
 again. The disk space is reserved when a store is made, so none runs out later.
 """
@@ -16,6 +17,7 @@ import logging
 import os
 import shutil
 import struct
+import time
 import warnings
 import weakref
 import zlib
@@ -31,6 +33,9 @@ BLOCK = 256
 
 _FILES = ("done", "features")
 _MARK = struct.Struct("<BI")  # whether a block is done, and the CRC-32 of its features
+
+_PATIENCE_SECONDS = 600.0  # for a lock of another process, which may hang
+_POLL_SECONDS = 0.05
 
 _log = logging.getLogger(__name__)
 
@@ -139,10 +144,17 @@ class FeatureStore:
 
     @contextmanager
     def _locked(self, block: int, patient: bool) -> Iterator[bool]:
-        try:
-            fcntl.lockf(self._marks, fcntl.LOCK_EX | (0 if patient else fcntl.LOCK_NB), 1, block)
-        except (BlockingIOError, PermissionError):
-            yield False
+        def attempt() -> None:
+            fcntl.lockf(self._marks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, block)
+
+        if not _lock(attempt, _PATIENCE_SECONDS if patient else 0):
+            if patient:
+                warnings.warn(
+                    f"{self._features.filename}: another process has held block {block} for {_PATIENCE_SECONDS:g} s; "
+                    "it is computed here, too",
+                    stacklevel=4,
+                )
+            yield patient
             return
         try:
             yield True
@@ -168,7 +180,8 @@ def open_store(
         limit: of all stores together, bytes.
 
     Returns:
-        The store, or None where it does not fit, within the limit or on the disk. Stores in use are not deleted.
+        The store, or None where it does not fit, within the limit or on the disk, or where a process that hangs keeps
+        others from making one. Stores in use are not deleted.
 
     Raises:
         OSError: the folder is another user's, or cannot be made.
@@ -178,7 +191,9 @@ def open_store(
         return None
     root.mkdir(parents=True, exist_ok=True)
     with open(root / "lock", "a") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)
+        if not _lock(lambda: fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB), _PATIENCE_SECONDS):
+            warnings.warn(f"{guard.name}: another process has held it for {_PATIENCE_SECONDS:g} s", stacklevel=2)
+            return None
         others = [entry for entry in root.iterdir() if entry.is_dir() and entry.name != key]
         used = sum(_size(entry) for entry in others)
         for entry in sorted(others, key=lambda entry: entry.stat().st_mtime):
@@ -197,6 +212,19 @@ def open_store(
                 raise
             shutil.rmtree(root / key, ignore_errors=True)  # nobody else can have opened it: they wait for the guard
             return None
+
+
+def _lock(attempt: Callable[[], None], seconds: float) -> bool:
+    """Try to get a lock for some time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            attempt()
+            return True
+        except (BlockingIOError, PermissionError):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL_SECONDS)
 
 
 def _write(descriptor: int, data: memoryview, offset: int) -> None:

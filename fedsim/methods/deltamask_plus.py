@@ -1,4 +1,4 @@
-"""DeltaMask with what saves bits at the same accuracy: an exact conditional coder, coupled differences, fewer flips."""
+"""DeltaMask with what saves bits or gives accuracy for none: expected weights, coupled differences, an exact coder."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ class DeltaMaskPlusSettings(DeltaMaskSettings):
     """Parameters of :class:`DeltaMaskPlus`: those of DeltaMask with other defaults."""
 
     name: str = "deltamask-plus"
+    forward: Literal["sampled", "expected"] = Field(
+        "expected", description="network of a training step: each weight times its probability, or a mask drawn anew"
+    )
+    deployed: Literal["mask", "expected"] = Field(
+        "expected", description="model to keep: each weight times its probability, or the mean mask theta > 0.5"
+    )
     kappa: float = Field(0.3, gt=0, le=1, description="share of the changed mask bits to send, by selection")
     selection: Selection = Field(
         "gain-per-bit",
@@ -25,16 +31,13 @@ class DeltaMaskPlusSettings(DeltaMaskSettings):
         "coupled-difference", description="theta moved by the mean mask difference, or the paper's Beta posterior"
     )
     server_momentum: float = Field(0.9, ge=0, le=0.99, description="momentum of coupled differences at the server")
-    weighting: Literal["uniform", "samples"] = Field(
-        "samples", description="weights of the clients in coupled differences; the posterior counts all alike"
-    )
     codec: CodecName = Field("range", description="how the indices are written")
 
 
 class DeltaMaskPlus(DeltaMask):
-    """The recommended preset: the same masks, trained by normalised SGD, aggregated and coded for fewer bits."""
+    """The recommended preset: the same masks, trained as expected weights by normalised SGD, coded for fewer bits."""
 
     name = "deltamask-plus"
-    summary = "DeltaMask with an exact conditional coder, coupled differences and normalised SGD: far fewer bits"
+    summary = "DeltaMask with expected weights, coupled differences, normalised SGD and an exact coder: far fewer bits"
     Params: ClassVar[type[DeltaMaskSettings]] = DeltaMaskPlusSettings
     train_defaults: ClassVar[Mapping[str, Any]] = {"optimizer": "normalized-sgd", "lr": 0.03}

@@ -55,7 +55,7 @@ class PhaseSettings(Settings):
 class HeadSettings(PhaseSettings):
     """The classifier head."""
 
-    name: str = Field("linear-probe", description="how the classifier head is fitted in round 0")
+    name: str = Field("ridge", description="how the classifier head is fitted in round 0")
 
 
 class MethodSettings(PhaseSettings):
@@ -125,6 +125,12 @@ class ClusterSettings(Settings):
     )
     client_seconds: float | None = Field(
         None, gt=0, le=86_400, description="time for one client; a worker that takes longer is replaced (executor ray)"
+    )
+    round_seconds: float | None = Field(
+        None,
+        gt=0,
+        le=31_536_000,
+        description="time for a round's clients, or its evaluation, before the run fails",
     )
     max_attempts: int = Field(3, ge=1, le=100, description="times a client is computed before lost workers end the run")
 

@@ -19,7 +19,6 @@ _SMALL = {
     "rounds": 2,
     "partition": {"clients": 4},
     "model": {"masked_blocks": 1},
-    "head": {"epochs": 2},
     "cluster": {"executor": "serial", "checkpoint_seconds": 0},
 }
 _TIMES = ("_seconds", "prefix_images")  # whoever comes first computes the prefix
@@ -30,11 +29,9 @@ def small_config(folder: str | os.PathLike[str], *overrides: str) -> Config:
 
     Args:
         folder: of its output and its prefix features.
-        overrides: ``"key=value"``; another head has other keys, so it starts from its defaults.
+        overrides: ``"key=value"``.
     """
     tree: dict[str, Any] = copy.deepcopy(_SMALL)
-    if any(override.startswith("head.name=") for override in overrides):
-        del tree["head"]
     tree["output"] = os.fspath(folder)
     tree["cluster"]["feature_store"] = os.path.join(folder, "features")
     return load_config(tree, overrides)

@@ -62,7 +62,7 @@ class MethodContract(SmallExperiments):
     @pytest.fixture
     def config(self, make: Callable[..., Config]) -> Config:
         """The experiment that most tests look at."""
-        return make("head.epochs=20")
+        return make()
 
     def test_it_has_a_name_and_a_line_for_listings(self, config: Config) -> None:
         check_named(METHODS.get(config.method.name))

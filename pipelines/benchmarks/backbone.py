@@ -41,7 +41,7 @@ def measure(cifar: Path | None, rounds: int, seeds: int, output: str, overrides:
                         "data": {**data, **samples},
                         "partition": {"clients": 5},
                         "model": {"name": "tiny-vit", "random_weights": random_weights},
-                        "head": {"batch_size": 32},
+                        "head": {"name": "linear-probe", "batch_size": 32},
                         "method": {"name": method},
                         "train": {"batch_size": 32},
                     }

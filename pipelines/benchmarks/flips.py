@@ -85,7 +85,7 @@ def of_real_rounds(method: str, model: dict[str, Any], rounds: int, samples: int
             "data": {"train_samples": samples, "test_samples": 10},
             "partition": {"clients": 4},
             "model": model,
-            "head": {"batch_size": 16},
+            "head": {"name": "linear-probe", "batch_size": 16},
             "train": {"batch_size": 16},
             "cluster": {"executor": "serial", "cpus_per_worker": 2, "feature_store": folder},
         }

@@ -25,7 +25,6 @@ SWEEP = {
         "data": {"train_samples": 200, "test_samples": 100},
         "partition": {"clients": 4},
         "model": {"masked_blocks": 1},
-        "head": {"epochs": 2},
         "cluster": {"workers": 1},
     },
     "space": {"seed": {"grid": [0, 1]}},

@@ -11,7 +11,7 @@ import fedsim
 import results
 from tests.processes import ray_processes, wait_for_exit
 
-SMALL = ("rounds=3", "partition.clients=2", "model.masked_blocks=1", "head.epochs=2", "cluster.workers=1")
+SMALL = ("rounds=3", "partition.clients=2", "model.masked_blocks=1", "cluster.workers=1")
 SERIAL = (*SMALL, "cluster.executor=serial")
 SAME = ["round", "accuracy", "loss", "uplink_bytes", "downlink_bytes", "flips", "state_digest"]
 
@@ -147,7 +147,6 @@ base:
   data: {train_samples: 64, test_samples: 40}
   partition: {name: dirichlet, clients: 2}
   model: {masked_blocks: 1}
-  head: {epochs: 1}
   cluster: {executor: serial}
 space:
   method.name: {grid: [deltamask, deltamask-plus]}

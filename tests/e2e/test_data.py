@@ -11,7 +11,7 @@ from PIL import Image
 
 import results
 
-SERIAL = ("rounds=1", "partition.clients=2", "model.masked_blocks=1", "head.epochs=5", "cluster.executor=serial")
+SERIAL = ("rounds=1", "partition.clients=2", "model.masked_blocks=1", "cluster.executor=serial")
 SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "cifar10"
 
 

@@ -17,7 +17,7 @@ import results
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = ["constriction", "numba", "numpy", "pillow", "pyfusefilter", "torch"]
-SMALL = ["rounds=1", "partition.clients=2", "data.train_samples=64", "data.test_samples=40", "head.epochs=1"]
+SMALL = ["rounds=1", "partition.clients=2", "data.train_samples=64", "data.test_samples=40"]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ BASE = {
     "data": {"train_samples": 64, "test_samples": 40},
     "partition": {"clients": 2},
     "model": {"masked_blocks": 1},
-    "head": {"epochs": 1},
     "cluster": {"executor": "serial"},
 }
 SAME = ["run_id", "round", "accuracy", "loss", "uplink_bytes", "downlink_bytes", "flips", "state_digest"]

@@ -43,6 +43,7 @@ LAYERS = [
 RAY_MODULES = {
     "distributed/_driver.py",
     "distributed/_executor.py",
+    "distributed/_pool.py",
     "distributed/_worker.py",
     "distributed/_cluster.py",
     "sweeps/runner.py",

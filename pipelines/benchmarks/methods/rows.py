@@ -65,6 +65,6 @@ def _words(group: Mapping[str, Any]) -> list[str]:
             words.append(str(value))
         elif value is True:
             words.append(key.replace("_", " "))
-        elif key != "name":
+        elif key not in ("name", "weighting"):
             words.append(f"{key} {value}")
     return words

@@ -51,7 +51,7 @@ def test_run_id_depends_on_what_can_change_results_alone():
         ("rounds=many", "rounds: found 'many', allowed: integer"),
         ("rounds.x=3", "rounds: found {'x': 3}, allowed: integer"),
         ("train=3", "train: found 3, allowed: a group of keys"),
-        ("head.lr=.nan", "head.lr: found nan, allowed: a finite number"),
+        ("train.lr=.nan", "train.lr: found nan, allowed: a finite number"),
         ("data.name=digit", "data.name: found 'digit', allowed: digits, cifar10"),
         ("method.name=deltamsk", "method.name: found 'deltamsk', allowed: deltamask, deltamask-plus"),
         ("method.codec=fuse9", "method.codec: found 'fuse9', allowed: fuse8+png"),

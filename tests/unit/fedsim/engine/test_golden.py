@@ -27,12 +27,15 @@ _SMALL = {
     "cluster": {"executor": "serial"},
 }
 #: Short training of the head, in the group of who trains it.
-_SHORT = {"linear-probe": ["head.epochs=5", "train.epochs=5"], "head fit": [], "head random": []}
+_PROBE = ["head.name=linear-probe", "head.epochs=5"]
+_SHORT = {"linear-probe": [*_PROBE, "train.epochs=5"], "head fit": [], "head random": []}
 PARTITIONS = {"iid": [], "dirichlet": ["partition.name=dirichlet", "partition.alpha=0.3"]}
 EXPERIMENTS = {
     "deltamask": ["method.name=deltamask"],
     "deltamask cosine": ["method.name=deltamask", "method.kappa_schedule=cosine", "method.codec=range"],
-    "deltamask-plus": ["method.name=deltamask-plus"],
+    "deltamask-plus": [
+        *("method.name=deltamask-plus", "method.forward=sampled", "method.deployed=mask", "method.weighting=samples")
+    ],
     "fedpm": ["method.name=fedpm"],
     "fedmask": ["method.name=fedmask"],
     "fedavg": ["method.name=fedavg"],
@@ -57,7 +60,7 @@ COLUMNS = (
 
 def rounds_of(experiment: str, partition: str) -> list[dict]:
     """Rows of the rounds table, cut to what does not depend on the machine's speed."""
-    short = _SHORT.get(experiment, ["head.epochs=5"])
+    short = _SHORT.get(experiment, _PROBE)
     config = load_config(_SMALL, [*EXPERIMENTS[experiment], *PARTITIONS[partition], *short])
     federation = Federation(config, SerialExecutor(config))
     rows = []

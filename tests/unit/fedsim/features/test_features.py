@@ -1,6 +1,7 @@
 """The store of prefix features: complete, shared, bounded, crash-safe."""
 
 import errno
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import fedsim
 from fedsim.config import load_config
 from fedsim.data import load_dataset
 from fedsim.errors import DataError
@@ -135,6 +137,31 @@ def test_a_full_disk_is_no_store_and_leaves_nothing(tmp_path, monkeypatch):
     assert computed(np.arange(3)).shape[0] == 3
 
 
+def hold_a_lock(path, held, over):
+    with open(path, "r+b") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        held.set()
+        over.wait()
+
+
+def test_a_process_that_hangs_with_a_lock_is_not_waited_for_for_ever(tmp_path, context, monkeypatch):
+    monkeypatch.setattr(fedsim.features._store, "_PATIENCE_SECONDS", 0.2)
+    store = store_in(tmp_path / "k")
+    held, over = context.Event(), context.Event()
+    other = context.Process(target=hold_a_lock, args=(tmp_path / "k" / "done", held, over))
+    other.start()
+    held.wait()
+    with pytest.warns(UserWarning, match="another process has held block 0 for 0.2 s; it is computed here, too"):
+        assert store.build().rows == ROWS
+    np.testing.assert_array_equal(store.read(np.arange(ROWS)), values(np.arange(ROWS)))
+    over.set()
+    other.join()
+    with open(tmp_path / "lock", "a") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        with pytest.warns(UserWarning, match=r"lock: another process has held it for 0.2 s"):
+            assert open_store(tmp_path, "next", ROWS, SHAPE, FLOAT, values, 10**9) is None
+
+
 CONFIG = {"model": {"masked_blocks": 1}, "data": {"train_samples": 300}}
 
 
@@ -181,7 +208,7 @@ def test_what_does_not_fit_is_computed_each_time_with_the_same_result(tmp_path):
     np.testing.assert_allclose(computed(np.arange(9)), stored(np.arange(9)), atol=1e-5)
 
 
-@pytest.mark.parametrize("store", [50, 0])
+@pytest.mark.parametrize("store", [50, 1e-7, 0])
 def test_corrupt_images_are_counted_and_above_a_limit_an_error(tmp_path, store):
     for index in range(10):
         path = tmp_path / "data" / "ab"[index % 2] / f"{index}.png"
@@ -198,4 +225,6 @@ def test_corrupt_images_are_counted_and_above_a_limit_an_error(tmp_path, store):
 
     with pytest.raises(DataError, match=r"data.max_corrupt: found 1 of 8 images .*4.png.*allowed: a share of 0.1"):
         read(0.1)
+    decoded = [path for path in (tmp_path / "store").rglob("features") if path.parent.name.endswith("-decoded")]
+    assert [path.stat().st_size for path in decoded] == ([8] if store == 1e-7 else [])
     assert "1 of 8 images cannot be decoded and count as plain grey" in read(0.2)

@@ -22,3 +22,11 @@ def test_heads_that_see_the_data_are_good_and_the_others_cost_nothing(small_conf
     first = run_rounds(small_config(f"head.name={head}", *KEYS.get(head, []), "rounds=1"))[2][0].round
     assert first["accuracy"] >= ACCURACY.get(head, 0)
     assert (first["uplink_bytes"] > 4 * 1000) == (head in ACCURACY)
+
+
+@pytest.mark.parametrize("head", ACCURACY)
+def test_a_head_that_is_right_on_few_validation_samples_is_not_sure_of_everything(small_config, head):
+    few = ("data.train_samples=200", "data.validation=0.1", "rounds=1")  # 20 of them
+    first = run_rounds(small_config(f"head.name={head}", *KEYS.get(head, []), *few))[2][0].round
+    assert first["validation_accuracy"] > 0.9
+    assert first["loss"] < 0.5

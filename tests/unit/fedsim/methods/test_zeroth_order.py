@@ -49,7 +49,7 @@ def test_directions_are_normal_and_follow_from_their_key():
 @pytest.mark.parametrize("method", ["fedkseed", "decomfl"])
 def test_slopes_are_measured_along_the_way(small_config, method):
     whole = ["method.batch_size=10000", "method.steps=2", "method.lr=1", "data.train_samples=200"]
-    config = small_config(f"method.name={method}", *whole, "rounds=1", "head.epochs=1")
+    config = small_config(f"method.name={method}", *whole, "rounds=1")
     executor, federation, _ = run_rounds(config)
     features, labels = executor.trainer.samples("train", executor.trainer._partition.indices(0))
     net = FlatNetwork(federation.model.network, federation.model.masked_names)
