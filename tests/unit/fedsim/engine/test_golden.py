@@ -34,7 +34,8 @@ EXPERIMENTS = {
     "deltamask": ["method.name=deltamask"],
     "deltamask cosine": ["method.name=deltamask", "method.kappa_schedule=cosine", "method.codec=range"],
     "deltamask-plus": [
-        *("method.name=deltamask-plus", "method.forward=sampled", "method.deployed=mask", "method.weighting=samples")
+        *("method.name=deltamask-plus", "method.forward=sampled", "method.deployed=mask", "method.weighting=samples"),
+        "train.lr=0.03",
     ],
     "fedpm": ["method.name=fedpm"],
     "fedmask": ["method.name=fedmask"],
