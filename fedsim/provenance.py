@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import shlex
+import stat
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -70,9 +71,9 @@ def _content_digest(place: Path, modified: int) -> str:
     files = sorted(found)
     state = hashlib.blake2b(digest_size=8)
     for index, file in enumerate(files):
-        size = os.stat(file).st_size
+        kind, size = os.stat(file).st_mode, os.stat(file).st_size
         state.update(f"{os.path.relpath(file, place)} {size}\n".encode())
-        if index % -(-len(files) // _OPENED) == 0:
+        if index % -(-len(files) // _OPENED) == 0 and stat.S_ISREG(kind):  # opening a pipe would wait for ever
             with open(file, "rb") as opened:
                 state.update(opened.read(_READ))
                 opened.seek(max(_READ, size - _READ))

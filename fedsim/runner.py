@@ -72,6 +72,8 @@ def run(
         config = load_config(config)
     progress = progress or Progress()
     output = config.output if "://" in config.output else os.path.abspath(config.output)
+    if os.path.isfile(output):
+        raise ConfigError(f"output: found the file {config.output!r}, allowed: a folder")
     store = results.RunStore(output, config.run_id)
     previous = store.run_or_none()
     if previous is not None and previous["status"] == "finished" and not fresh:

@@ -176,7 +176,8 @@ class _Folder:
 def _run_folders(path: str) -> list[_Folder]:
     filesystem, root = locations.open_filesystem(path)
     root = root.rstrip("/")
-    infos = filesystem.get_file_info(fs.FileSelector(root, allow_not_found=True))
+    is_folder = filesystem.get_file_info(root).type == fs.FileType.Directory
+    infos = filesystem.get_file_info(fs.FileSelector(root)) if is_folder else []
     folders = [root, *sorted(info.path for info in infos if info.type == fs.FileType.Directory)]
     infos = filesystem.get_file_info([f"{folder}/run.parquet" for folder in folders])
     found = [_Folder(filesystem, folder) for folder, info in zip(folders, infos, strict=True) if info.is_file]

@@ -74,5 +74,5 @@ def read(filesystem: fs.FileSystem, path: str) -> bytes | None:
     try:
         with filesystem.open_input_stream(path, compression=None) as stream:
             return bytes(stream.read())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None

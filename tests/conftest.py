@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import boto3
 import hypothesis
@@ -17,6 +18,11 @@ from fedsim.config import Config
 # Shared machines are slow at times, and a first call compiles: no deadlines.
 hypothesis.settings.register_profile("fedsim", deadline=None)
 hypothesis.settings.load_profile("fedsim")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seeds", type=int, default=1, help="times that each fault is tried")
+    parser.addoption("--record", type=Path, help="folder to write what proofs found to, as Parquet and a table")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -48,12 +48,19 @@ def wait_for_exit(pids: Iterable[int], seconds: float) -> set[int]:
     return left
 
 
-def kill(pids: Iterable[int]) -> None:
-    """Kill processes and their children, as the loss of a machine does to a node's daemon and workers."""
-    doomed = list(pids)
-    for pid in list(doomed):
+def family(*pids: int) -> list[int]:
+    """Some processes and all that they started, and so on, as far as these have not been orphaned."""
+    found = list(pids)
+    for pid in found:
         with contextlib.suppress(OSError):  # ended meanwhile
-            doomed += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def kill(pids: Iterable[int]) -> None:
+    """Kill processes and all that they started, as the loss of a machine does to a node's daemon and workers."""
+    doomed = family(*pids)
     for pid in doomed:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

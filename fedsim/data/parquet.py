@@ -24,6 +24,7 @@ from fedsim.errors import DataError
 _TEST_NAMES = ("test", "validation", "valid", "val")
 _IMAGE_NAMES, _LABEL_NAMES = ("image", "img"), ("label", "labels", "fine_label", "class")
 _MAX_CLASSES = 100_000
+_SHOWN_CLASSES = 10  # in a message
 _LAYOUT = "train*.parquet and test*.parquet, there or in a folder data, with columns image and label"
 
 
@@ -53,7 +54,7 @@ class ParquetDataset(Dataset):
     @cached_property
     def _train_files(self) -> list[Path]:
         files = self._find("train") or [
-            path for path in self._find("") if not path.name.startswith(_TEST_NAMES) and path.parent == self._root
+            path for path in sorted(self._root.glob("*.parquet")) if not path.name.startswith(_TEST_NAMES)
         ]
         if not files:
             raise DataError(f"data.path: looked for Parquet files in {self._root}, found none; put there: {_LAYOUT}")
@@ -144,9 +145,11 @@ class ParquetDataset(Dataset):
             )
             bad = np.flatnonzero(labels < 0)
         if bad.size:
+            whole = pa.types.is_integer(column.type)
+            allowed = f"0 to {len(self.classes) - 1}" if whole else ", ".join(map(str, self.classes[:_SHOWN_CLASSES]))
             raise DataError(
                 f"{self._label_column}: found {column[int(bad[0])].as_py()!r} in row {bad[0]} of {files[0].parent}, "
-                f"allowed: the {len(self.classes)} classes of the training split"
+                f"allowed: {allowed}"
             )
         return Split(_ParquetImages(files, self._image_column), labels, lambda name: self._groups(files, name))
 

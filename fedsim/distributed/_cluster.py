@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,11 +25,13 @@ def connect() -> Iterator[None]:
         return
     # Without an address, Ray would also join whatever cluster was last started on this machine.
     address = os.environ.get("RAY_ADDRESS") or "local"
-    ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    context = ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         yield
     finally:
         ray.shutdown()
+    if address == "local":  # the logs of what went well; Ray itself keeps them for ever
+        shutil.rmtree(context.address_info["session_dir"], ignore_errors=True)
 
 
 def plan_workers(settings: ClusterSettings, cohort_size: int) -> int:
