@@ -24,7 +24,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 from pyarrow import fs
 
@@ -169,7 +168,7 @@ class RunStore:
         """The files of ``rounds`` or ``clients``, see :func:`results.parts.list_parts`."""
         return list_parts(self._fs, f"{self.path}/{table}", covered=covered)
 
-    def rows(self, table: str) -> tuple[pd.DataFrame, list[str]]:
+    def rows(self, table: str) -> tuple[pa.Table, list[str]]:
         """All stored rows of ``rounds`` or ``clients``, and what is wrong with the files that are damaged."""
         found, damaged = [GROWING[table].empty_table()], []
         for part in self.parts(table):
@@ -177,7 +176,7 @@ class RunStore:
                 found.append(read_part(self._fs, part))
             except DamagedError as error:
                 damaged.append(str(error))
-        return pa.concat_tables(found, promote_options="default").to_pandas(), damaged
+        return pa.concat_tables(found, promote_options="default"), damaged
 
     def append(self, table: str, round_index: int, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
         """Write the rows of one round of ``rounds`` or ``clients``, and return them with all columns.

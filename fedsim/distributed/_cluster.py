@@ -31,7 +31,7 @@ def connect() -> Iterator[None]:
     finally:
         ray.shutdown()
     if address == "local":  # the logs of what went well; Ray itself keeps them for ever
-        shutil.rmtree(context.address_info["session_dir"], ignore_errors=True)
+        shutil.rmtree(context.address_info["session_dir"], ignore_errors=True)  # type: ignore[attr-defined]
 
 
 def plan_workers(settings: ClusterSettings, cohort_size: int) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -51,8 +53,7 @@ class Records:
         Args:
             expected: a state of the same experiment, for names, shapes and types.
         """
-        (rounds, damaged_rounds), (clients, damaged_clients) = (self._store.rows(table) for table in GROWING)
-        found, damaged = round_digests(rounds, clients), damaged_rounds + damaged_clients
+        found, damaged = self._stored(self._store)
         state = None
         for name in checkpoints(self._store):
             try:
@@ -73,6 +74,35 @@ class Records:
             self.warnings = [*damaged, f"the run {start}"]
         self._store.truncate(self.next_round)
         self._saved = (self.next_round, time.monotonic())
+        return state
+
+    def continue_from(
+        self, shorter: RunStore, output: str, expected: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Take over the rows and the last state of a finished run that this one begins like.
+
+        Args:
+            shorter: that run, which kept its last checkpoint.
+            output: folder of all runs.
+            expected: as for :meth:`resume`.
+
+        Raises:
+            CheckpointError: something of it is damaged, or the state of this run has another form.
+        """
+        found, damaged = self._stored(shorter)
+        state = load_checkpoint(shorter, checkpoints(shorter)[0], expected, VARYING)
+        digests = state.pop(_DIGESTS).tolist()
+        if damaged or [found.get(index) for index in range(len(digests))] != digests:
+            raise CheckpointError(f"{shorter.location}: its rows are damaged, or not those of its last checkpoint")
+        states = ClientStates(output, shorter.run_id)
+        for client, kept_in in state[KEPT].tolist():
+            self._states.write(client, kept_in, states.read(client, kept_in))
+        for table in GROWING:
+            rows = shorter.rows(table)[0].to_pylist()
+            for index, of_round in groupby(rows, key=itemgetter("round")):
+                self._store.append(table, index, [row | {"run_id": self._store.run_id} for row in of_round])
+        self._digests = digests
+        self.warnings.append(f"rounds before {self.next_round} are those of {shorter.run_id}")
         return state
 
     def add(self, outcome: RoundOutcome) -> None:
@@ -109,12 +139,11 @@ class Records:
             The rows of ``rounds``, and the rounds that are missing or changed.
         """
         self._store.truncate(self.next_round)  # of a round in flight, some rows may have been written
-        (rounds, _), (clients, _) = (self._store.rows(table) for table in GROWING)
-        found = round_digests(rounds, clients)
+        found, _ = self._stored(self._store)
         lost = [index for index, digest in enumerate(self._digests) if found.get(index) != digest]
         if not lost:
             self._store.compact()
-        return rounds, lost
+        return self._store.rows("rounds")[0].to_pandas(), lost
 
     def incomplete(self, lost: list[int]) -> DamagedError:
         """The error to raise where rounds that were stored are lost."""
@@ -123,10 +152,20 @@ class Records:
             "command again computes them from the last checkpoint before them"
         )
 
-    def forget(self) -> None:
-        """Remove the checkpoints of a run that has finished, and what its clients kept."""
-        self._states.clear()
-        self._store.remove(checkpoints(self._store))
+    def finish(self, state: Mapping[str, np.ndarray]) -> None:
+        """Remove the checkpoints of a run that has finished, and what its clients kept, unless one is to be kept."""
+        if self._settings.keep_checkpoint:
+            self.checkpoint(state)
+            self._store.remove(checkpoints(self._store)[1:])
+        else:
+            self._states.clear()
+            self._store.remove(checkpoints(self._store))
+
+    @staticmethod
+    def _stored(store: RunStore) -> tuple[dict[int, int], list[str]]:
+        """Digests of the rounds that a run has stored, and what is damaged."""
+        (rounds, damaged_rounds), (clients, damaged_clients) = (store.rows(table) for table in GROWING)
+        return round_digests(rounds.to_pandas(), clients.to_pandas()), damaged_rounds + damaged_clients
 
 
 def _list(rounds: list[int]) -> str:

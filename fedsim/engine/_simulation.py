@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import Any
@@ -13,9 +14,11 @@ import pandas as pd
 import results
 from fedsim.config import Config
 from fedsim.engine._executors import Executor
+from fedsim.engine._extension import shorter_run
 from fedsim.engine._federation import Federation
 from fedsim.engine._records import Records
 from fedsim.engine._rows import run_row
+from fedsim.errors import CheckpointError
 from fedsim.provenance import describe_machine, git_commit
 
 
@@ -45,7 +48,11 @@ class Simulation:
         self._store.lock()
         self._federation = Federation(config, executor)
         self._records = Records(self._store, output, config.cluster)
-        state = self._records.resume(self._federation.state())
+        expected = self._federation.state()
+        state = self._records.resume(expected)
+        if state is None and (shorter := shorter_run(config, output)) is not None:
+            with suppress(CheckpointError):  # else it starts from the first round
+                state = self._records.continue_from(shorter, output, expected)
         if state is not None:
             self._federation.restore(state)
         self._between_rounds = True
@@ -70,7 +77,7 @@ class Simulation:
 
     def stored_rounds(self) -> list[dict[str, Any]]:
         """Rows of the ``rounds`` table that an earlier attempt has stored."""
-        rows: Any = self._store.rows("rounds")[0].to_dict("records")
+        rows: Any = self._store.rows("rounds")[0].to_pandas().to_dict("records")
         return list(rows)
 
     def step(self) -> dict[str, Any] | None:
@@ -115,7 +122,7 @@ class Simulation:
             row["uplink_bpp"] = trained["uplink_bpp"].mean()
         self._store.write_run(row)
         if status == "finished":
-            self._records.forget()
+            self._records.finish(self._federation.state())
         self._store.unlock()
         return row
 

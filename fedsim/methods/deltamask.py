@@ -51,6 +51,10 @@ class DeltaMaskSettings(MaskSettings):
     }
 
     @property
+    def depends_on_rounds(self) -> bool:
+        return self.kappa_schedule != "constant"
+
+    @property
     def weighted(self) -> bool:
         return self.aggregation == "coupled-difference" and self.weighting == "samples"
 

@@ -63,6 +63,11 @@ class MethodSettings(PhaseSettings):
 
     name: str = Field("deltamask", description="federated method")
 
+    @property
+    def depends_on_rounds(self) -> bool:
+        """Whether a round depends on how many there are to be, so that a finished run cannot go on for more."""
+        return False
+
 
 class CompressorSettings(Settings):
     """The compressor of a method's dense updates."""
@@ -122,6 +127,9 @@ class ClusterSettings(Settings):
     )
     checkpoint_rounds: int | None = Field(
         None, ge=1, le=1_000_000, description="rounds from one checkpoint to the next, whatever their time"
+    )
+    keep_checkpoint: bool = Field(
+        False, description="keep the last state of a finished run, from which a run of more rounds goes on"
     )
     client_seconds: float | None = Field(
         None, gt=0, le=86_400, description="time for one client; a worker that takes longer is replaced (executor ray)"
