@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
+from deltamask.parallel import over_indices
 from deltamask.posterior import GlobalProbabilities, RoundSums, check_range
 
 _ONE = 1 << 20  # theta lives on a lattice of 2^-20
@@ -68,7 +68,7 @@ class CoupledDifference(GlobalProbabilities):
         self._place()
 
     def _add(self, sums_d: np.ndarray, mask_d: np.ndarray, reference_d: np.ndarray, weight: int) -> None:
-        _add(sums_d, mask_d, reference_d, self._scale * weight, 0 if self._exact else weight)
+        _add(sums_d.size, sums_d, mask_d, reference_d, self._scale * weight, 0 if self._exact else weight)
 
     def apply(self, observed: RoundSums) -> None:
         if observed.total:
@@ -76,7 +76,16 @@ class CoupledDifference(GlobalProbabilities):
             # Just beyond the bounds, so that theta is clipped to them exactly.
             low, high = math.floor(self.clip * _ONE), math.ceil((1 - self.clip) * _ONE)
             self._lattice_d, self._velocity_d = self._lattice_d.copy(), self._velocity_d.copy()
-            _move(self._lattice_d, self._velocity_d, observed.sums_d, factor, self.momentum, low, high)
+            _move(
+                self._lattice_d.size,
+                self._lattice_d,
+                self._velocity_d,
+                observed.sums_d,
+                factor,
+                self.momentum,
+                low,
+                high,
+            )
             self._place()
 
     def _place(self) -> None:
@@ -98,17 +107,17 @@ class CoupledDifference(GlobalProbabilities):
         self._place()
 
 
-@numba.njit(parallel=True, cache=True)
-def _add(sums_d, mask_d, reference_d, flip, stay):  # type: ignore[no-untyped-def]
-    for i in numba.prange(sums_d.size):
+@over_indices()
+def _add(start, stop, sums_d, mask_d, reference_d, flip, stay):  # type: ignore[no-untyped-def]
+    for i in range(np.uint64(start), np.uint64(stop)):
         sign = 1 - 2 * np.int64(reference_d[i])
         sums_d[i] += sign * (flip if mask_d[i] != reference_d[i] else -stay)
 
 
-@numba.njit(parallel=True, cache=True)
-def _move(lattice_d, velocity_d, sums_d, factor, momentum, low, high):  # type: ignore[no-untyped-def]
+@over_indices()
+def _move(start, stop, lattice_d, velocity_d, sums_d, factor, momentum, low, high):  # type: ignore[no-untyped-def]
     """The two products are rounded apart, so that no compiler can fuse them and every machine gets the same."""
-    for i in numba.prange(lattice_d.size):
+    for i in range(np.uint64(start), np.uint64(stop)):
         step = np.int64(np.rint(sums_d[i] * factor))
         if velocity_d.size:
             step += np.int64(np.rint(velocity_d[i] * momentum))

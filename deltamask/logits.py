@@ -5,6 +5,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from deltamask.parallel import over_indices
+
 #: Number of values of :func:`theta_bucket`.
 THETA_BUCKETS = 24
 
@@ -28,10 +30,14 @@ def theta_bucket(logit):  # type: ignore[no-untyped-def]
     return min(max((logit >> 4) + THETA_BUCKETS // 2, 0), THETA_BUCKETS - 1)
 
 
-@numba.njit(parallel=True, cache=True)
-def theta_buckets(theta_d):  # type: ignore[no-untyped-def]
+def theta_buckets(theta_d: np.ndarray) -> np.ndarray:
     """Buckets of probabilities, float32 of shape ``(d,)``, as uint8 of shape ``(d,)``."""
     buckets_d = np.empty(theta_d.size, np.uint8)
-    for i in numba.prange(theta_d.size):
-        buckets_d[i] = theta_bucket(logit_32(np.int64(theta_d[i] * np.float32(1 << 32))))
+    _buckets(theta_d.size, theta_d, buckets_d)
     return buckets_d
+
+
+@over_indices()
+def _buckets(start, stop, theta_d, buckets_d):  # type: ignore[no-untyped-def]
+    for i in range(np.uint64(start), np.uint64(stop)):
+        buckets_d[i] = theta_bucket(logit_32(np.int64(theta_d[i] * np.float32(1 << 32))))

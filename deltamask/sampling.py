@@ -18,6 +18,8 @@ import numba
 import numpy as np
 import torch
 
+from deltamask.parallel import over_indices
+
 _MASK64 = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 _MIX_1 = 0xBF58476D1CE4E5B9
@@ -49,15 +51,15 @@ def bits_at(key: np.uint64, index: np.uint64) -> np.uint64:
     return (z ^ (z >> np.uint64(31))) >> np.uint64(32)
 
 
-@numba.njit(parallel=True, cache=True)
-def _uniform_kernel(key, out_d):  # type: ignore[no-untyped-def]
-    for i in numba.prange(out_d.size):
+@over_indices()
+def _uniform_kernel(start, stop, key, out_d):  # type: ignore[no-untyped-def]
+    for i in range(np.uint64(start), np.uint64(stop)):
         out_d[i] = bits_at(key, np.uint64(i))
 
 
-@numba.njit(parallel=True, cache=True)
-def _bernoulli_kernel(key, theta_d, out_d):  # type: ignore[no-untyped-def]
-    for i in numba.prange(out_d.size):
+@over_indices()
+def _bernoulli_kernel(start, stop, key, theta_d, out_d):  # type: ignore[no-untyped-def]
+    for i in range(np.uint64(start), np.uint64(stop)):
         threshold = np.int64(theta_d[i] * np.float32(_SCALE))
         out_d[i] = np.int64(bits_at(key, np.uint64(i))) < threshold
 
@@ -65,7 +67,7 @@ def _bernoulli_kernel(key, theta_d, out_d):  # type: ignore[no-untyped-def]
 def uniform_bits(key: int, dimension: int) -> np.ndarray:
     """The uniforms of indices ``0 .. dimension - 1`` under ``key``, as uint32 of shape ``(dimension,)`` (numba)."""
     out_d = np.empty(dimension, np.uint32)
-    _uniform_kernel(np.uint64(key & _MASK64), out_d)
+    _uniform_kernel(dimension, np.uint64(key & _MASK64), out_d)
     return out_d
 
 
@@ -118,7 +120,7 @@ def bernoulli_mask(theta_d, key):  # type: ignore[no-untyped-def]
     if theta_d.dtype != np.float32 or theta_d.ndim != 1:
         raise TypeError(f"theta_d: expected float32 of shape (d,), found {theta_d.dtype} {theta_d.shape}")
     out = np.empty(theta_d.size, np.bool_)
-    _bernoulli_kernel(np.uint64(key & _MASK64), theta_d, out)
+    _bernoulli_kernel(out.size, np.uint64(key & _MASK64), theta_d, out)
     return out
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from deltamask.codecs.base import Codec, check_indices
 from deltamask.codecs.filters import hash_key
+from deltamask.parallel import over_indices
 from deltamask.payload import PayloadError
 
 _HEADER = struct.Struct("<I")
@@ -48,7 +49,7 @@ class Bloom(Codec):
         if content.size != _content_bytes(keys):
             raise PayloadError(f"bloom bits: expected {_content_bytes(keys)} bytes, found {content.size}")
         found_d = np.empty(dimension, np.bool_)
-        _query(np.uint64(_bits(keys)), content, found_d)
+        _query(dimension, np.uint64(_bits(keys)), content, found_d)
         return np.flatnonzero(found_d).astype(np.uint64)
 
 
@@ -75,9 +76,9 @@ def _insert(indices, bits, content):  # type: ignore[no-untyped-def]
             content[position >> np.uint64(3)] |= np.uint8(1 << (position & np.uint64(7)))
 
 
-@numba.njit(parallel=True, cache=True)
-def _query(bits, content, found_d):  # type: ignore[no-untyped-def]
-    for i in numba.prange(found_d.size):
+@over_indices()
+def _query(start, stop, bits, content, found_d):  # type: ignore[no-untyped-def]
+    for i in range(np.uint64(start), np.uint64(stop)):
         found = True
         for turn in range(_HASHES):
             position = _position(np.uint64(i), turn, bits)

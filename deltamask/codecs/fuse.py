@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from deltamask.codecs.filters import FilterCodec, hash_key
+from deltamask.parallel import over_indices
 
 
-@numba.njit(parallel=True, cache=True)
-def _query_fuse(seed, segment_length, segment_count_length, fingerprints, bits, found_d):  # type: ignore[no-untyped-def]
+@over_indices()
+def _query_fuse(start, stop, seed, segment_length, segment_count_length, fingerprints, bits, found_d):  # type: ignore[no-untyped-def]
     low = np.uint64((1 << bits) - 1)
     segment_mask = segment_length - np.uint64(1)
-    for i in numba.prange(found_d.size):
+    for i in range(np.uint64(start), np.uint64(stop)):
         h = hash_key(np.uint64(i), seed)
         # Upper 64 bits of h * segment_count_length, whose second factor is below 2**32.
         upper = (h >> np.uint64(32)) * segment_count_length
@@ -37,7 +37,7 @@ class _Fuse(FilterCodec):
 
     def _query(self, filter_c: Any, seed: np.uint64, fingerprints: np.ndarray, found_d: np.ndarray) -> None:
         length, count_length = np.uint64(filter_c.SegmentLength), np.uint64(filter_c.SegmentCountLength)
-        _query_fuse(seed, length, count_length, fingerprints, self.fingerprint_bits, found_d)
+        _query_fuse(found_d.size, seed, length, count_length, fingerprints, self.fingerprint_bits, found_d)
 
 
 class Fuse8(_Fuse):

@@ -8,6 +8,7 @@ import numba
 import numpy as np
 
 from deltamask.codecs.filters import FilterCodec, hash_key
+from deltamask.parallel import over_indices
 
 
 @numba.njit(inline="always")
@@ -17,10 +18,10 @@ def _slot(h: np.uint64, turn: np.uint64, block_length: np.uint64) -> np.uint64:
     return ((turned & np.uint64(0xFFFFFFFF)) * block_length) >> np.uint64(32)
 
 
-@numba.njit(parallel=True, cache=True)
-def _query_xor(seed, block_length, fingerprints, bits, found_d):  # type: ignore[no-untyped-def]
+@over_indices()
+def _query_xor(start, stop, seed, block_length, fingerprints, bits, found_d):  # type: ignore[no-untyped-def]
     low = np.uint64((1 << bits) - 1)
-    for i in numba.prange(found_d.size):
+    for i in range(np.uint64(start), np.uint64(stop)):
         h = hash_key(np.uint64(i), seed)
         h0 = _slot(h, np.uint64(0), block_length)
         h1 = _slot(h, np.uint64(21), block_length) + block_length
@@ -39,7 +40,7 @@ class _Xor(FilterCodec):
         return filter_c.fingerprints, 3 * int(filter_c.blockLength)
 
     def _query(self, filter_c: Any, seed: np.uint64, fingerprints: np.ndarray, found_d: np.ndarray) -> None:
-        _query_xor(seed, np.uint64(filter_c.blockLength), fingerprints, self.fingerprint_bits, found_d)
+        _query_xor(found_d.size, seed, np.uint64(filter_c.blockLength), fingerprints, self.fingerprint_bits, found_d)
 
 
 class Xor8(_Xor):

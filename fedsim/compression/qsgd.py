@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import struct
 
-import numba
 import numpy as np
 from pydantic import Field
 
 from deltamask import stream_key, uniform_bits
+from deltamask.parallel import over_indices
 from deltamask.payload import PayloadError
 from fedsim.compression.base import Compressor, read_array
 from fedsim.compression.elias import read_sparse, write_sparse
@@ -44,7 +44,7 @@ class Qsgd(Compressor):
         norms_b = np.zeros(buckets, np.float32)
         levels_d = np.zeros(vector_d.size, np.int32)
         uniforms_d = uniform_bits(stream_key(key, "rounding"), vector_d.size)
-        _quantise(vector_d, uniforms_d, self.params.bucket, self.params.levels, norms_b, levels_d)
+        _quantise(buckets, vector_d, uniforms_d, self.params.bucket, self.params.levels, norms_b, levels_d)
         count = _COUNT.pack(np.count_nonzero(levels_d))
         return b"".join([count, norms_b.astype("<f4").tobytes(), write_sparse(levels_d)])
 
@@ -62,16 +62,16 @@ class Qsgd(Compressor):
         return norms_d * (levels_d / np.float32(self.params.levels)).astype(np.float32)
 
 
-@numba.njit(parallel=True, cache=True)
-def _quantise(vector_d, uniforms_d, bucket, levels, norms_b, levels_d):  # type: ignore[no-untyped-def]
-    for b in numba.prange(norms_b.size):
-        start, end = b * bucket, min((b + 1) * bucket, vector_d.size)
+@over_indices(grain=64)
+def _quantise(start, stop, vector_d, uniforms_d, bucket, levels, norms_b, levels_d):  # type: ignore[no-untyped-def]
+    for b in range(start, stop):
+        first, end = b * bucket, min((b + 1) * bucket, vector_d.size)
         total = 0.0
-        for i in range(start, end):
+        for i in range(first, end):
             total += np.float64(vector_d[i]) ** 2
         norms_b[b] = np.sqrt(total)
         if norms_b[b] > 0:
-            for i in range(start, end):
+            for i in range(first, end):
                 level = np.abs(np.float64(vector_d[i])) / np.float64(norms_b[b]) * levels
                 rounded = min(np.int32(np.floor(level + uniforms_d[i] * 2.0**-32)), levels)
                 levels_d[i] = rounded if vector_d[i] >= 0 else -rounded

@@ -9,10 +9,10 @@ few hundred heavy-tailed entries (Vargaftik et al., "DRIVE: One-bit Distributed 
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from deltamask import uniform_bits
+from deltamask.parallel import over_indices
 
 #: Largest chunk; it fits into a core's cache, and one float32 a chunk is 0.001 bits an entry.
 CHUNK = 1 << 15
@@ -28,16 +28,18 @@ def chunk_starts(dimension: int) -> np.ndarray:
 def rotate(vector_d: np.ndarray, key: int) -> np.ndarray:
     """The rotated vector, float32 of the same shape and, chunk by chunk, of the same norm."""
     out_d = vector_d.astype(np.float32)  # a copy
-    _flip(uniform_bits(key, out_d.size), out_d)
-    _transform(chunk_starts(out_d.size), out_d)
+    _flip(out_d.size, uniform_bits(key, out_d.size), out_d)
+    starts = chunk_starts(out_d.size)
+    _transform(starts.size - 1, starts, out_d)
     return out_d
 
 
 def rotate_back(rotated_d: np.ndarray, key: int) -> np.ndarray:
     """The inverse of :func:`rotate` under the same key."""
     out_d = rotated_d.astype(np.float32)
-    _transform(chunk_starts(out_d.size), out_d)
-    _flip(uniform_bits(key, out_d.size), out_d)
+    starts = chunk_starts(out_d.size)
+    _transform(starts.size - 1, starts, out_d)
+    _flip(out_d.size, uniform_bits(key, out_d.size), out_d)
     return out_d
 
 
@@ -51,24 +53,24 @@ def spread(values_c: np.ndarray, dimension: int) -> np.ndarray:
     return np.repeat(values_c, np.diff(chunk_starts(dimension)))
 
 
-@numba.njit(parallel=True, cache=True)
-def _flip(bits_d, out_d):  # type: ignore[no-untyped-def]
-    for i in numba.prange(out_d.size):
-        if bits_d[i] >> np.uint32(31):
-            out_d[i] = -out_d[i]
+@over_indices()
+def _flip(start, stop, bits_d, out_d):  # type: ignore[no-untyped-def]
+    for i in range(np.uint64(start), np.uint64(stop)):
+        out_d[i] = -out_d[i] if bits_d[i] >> np.uint32(31) else out_d[i]
 
 
-@numba.njit(parallel=True, cache=True)
-def _transform(starts, out_d):  # type: ignore[no-untyped-def]
-    for chunk in numba.prange(starts.size - 1):
+@over_indices(grain=1)
+def _transform(start, stop, starts, out_d):  # type: ignore[no-untyped-def]
+    """Unsigned indices: a signed one may be negative, and looking whether it is keeps loops from vector instructions."""
+    for chunk in range(start, stop):
         x = out_d[starts[chunk] : starts[chunk + 1]]
-        half = 1
-        while half < x.size:
-            for block in range(0, x.size, 2 * half):
+        size, half = np.uint64(x.size), np.uint64(1)
+        while half < size:
+            for block in range(np.uint64(0), size, half + half):
                 for i in range(block, block + half):
                     a, b = x[i], x[i + half]
                     x[i], x[i + half] = a + b, a - b
-            half *= 2
+            half += half
         scale = np.float32(1.0 / np.sqrt(x.size))
-        for i in range(x.size):
+        for i in range(size):
             x[i] *= scale

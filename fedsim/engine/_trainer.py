@@ -8,13 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import numba
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deltamask import Update, uniform_bits
+from deltamask import Update, parallel
 from fedsim.config import Config
 from fedsim.data import LoadedDataset, load_dataset
 from fedsim.data.partition import make_partition
@@ -202,6 +201,5 @@ def evaluation_pieces(dataset: LoadedDataset) -> list[Piece]:
 def set_threads(cpus: float) -> None:
     """Compute with as many threads as CPUs are asked for, at least one."""
     threads = max(1, int(cpus))
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    uniform_bits(0, 1)  # numba starts its threads at the first kernel, and then resets the number that torch uses
+    parallel.set_threads(threads)
     torch.set_num_threads(threads)

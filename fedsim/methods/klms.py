@@ -8,6 +8,7 @@ from pydantic import Field
 
 import deltamask as dm
 from deltamask import payload
+from deltamask.parallel import over_indices
 from deltamask.payload import PayloadError
 from deltamask.sampling import bits_at
 from fedsim.methods.base import ClientTask, Method
@@ -45,7 +46,7 @@ def encode_mask(theta_k_d: np.ndarray, theta_g_d: np.ndarray, key: int, own_key:
     uniforms_b = dm.uniform_bits(own_key, -(-theta_g_d.size // block))
     selected_b = np.empty(uniforms_b.size, np.uint16)
     gains = np.log(theta_k / theta_g), np.log((1 - theta_k) / (1 - theta_g))
-    _select(np.uint64(key), theta_g_d, *gains, uniforms_b, block, bits, selected_b)
+    _select(selected_b.size, np.uint64(key), theta_g_d, *gains, uniforms_b, block, bits, selected_b)
     planes = selected_b[:, None] >> np.arange(bits, dtype=np.uint16) & 1
     body = np.packbits(planes.astype(np.bool_)).tobytes()
     return payload.pack(payload.SELECTED, theta_g_d.size, body, payload.context(key, theta_g_d))
@@ -64,7 +65,7 @@ def decode_mask(data: bytes, theta_g_d: np.ndarray, key: int, block: int, bits: 
     planes = np.unpackbits(np.frombuffer(body, np.uint8), count=blocks * bits).reshape(blocks, bits)
     selected_b = (planes.astype(np.uint16) << np.arange(bits, dtype=np.uint16)).sum(1, dtype=np.uint16)
     mask_d = np.empty(theta_g_d.size, np.bool_)
-    _draw(np.uint64(key), theta_g_d, selected_b, block, bits, mask_d)
+    _draw(mask_d.size, np.uint64(key), theta_g_d, selected_b, block, bits, mask_d)
     return mask_d
 
 
@@ -75,9 +76,9 @@ def _sampled(key, theta_g_d, i, sample, bits):  # type: ignore[no-untyped-def]
     return uniform < np.int64(theta_g_d[i] * np.float32(2.0**32))
 
 
-@numba.njit(parallel=True, cache=True)
-def _select(key, theta_g_d, gain_one_d, gain_zero_d, uniforms_b, block, bits, selected_b):  # type: ignore[no-untyped-def]
-    for b in numba.prange(selected_b.size):
+@over_indices(grain=16)
+def _select(start, stop, key, theta_g_d, gain_one_d, gain_zero_d, uniforms_b, block, bits, selected_b):  # type: ignore[no-untyped-def]
+    for b in range(start, stop):
         weights = np.zeros(1 << bits)
         for i in range(b * block, min((b + 1) * block, theta_g_d.size)):
             for sample in range(weights.size):
@@ -87,9 +88,9 @@ def _select(key, theta_g_d, gain_one_d, gain_zero_d, uniforms_b, block, bits, se
         selected_b[b] = min(chosen, weights.size - 1)
 
 
-@numba.njit(parallel=True, cache=True)
-def _draw(key, theta_g_d, selected_b, block, bits, mask_d):  # type: ignore[no-untyped-def]
-    for i in numba.prange(mask_d.size):
+@over_indices()
+def _draw(start, stop, key, theta_g_d, selected_b, block, bits, mask_d):  # type: ignore[no-untyped-def]
+    for i in range(start, stop):
         mask_d[i] = _sampled(key, theta_g_d, i, selected_b[i // block], bits)
 
 
