@@ -61,7 +61,7 @@ def _flip(start, stop, bits_d, out_d):  # type: ignore[no-untyped-def]
 
 @over_indices(grain=1)
 def _transform(start, stop, starts, out_d):  # type: ignore[no-untyped-def]
-    """Unsigned indices: a signed one may be negative, and looking whether it is keeps loops from vector instructions."""
+    """With unsigned indices: a signed one may be negative, and to look costs the loop its vector instructions."""
     for chunk in range(start, stop):
         x = out_d[starts[chunk] : starts[chunk + 1]]
         size, half = np.uint64(x.size), np.uint64(1)
