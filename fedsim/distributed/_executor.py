@@ -113,7 +113,8 @@ class RayExecutor(Executor):
             return method.remote(phase, round_index, pieces, reference)
 
         what = f"piece {{}} of the evaluation of round {round_index}"
-        sums = {piece: values for piece, values, _ in self._pool.collect(queue, submit, what)}
+        seconds = self._cluster.client_seconds
+        sums = {piece: values for piece, values, _ in self._pool.collect(queue, submit, what, seconds=seconds)}
         return [sums[chunk] for chunk in range(chunks)]
 
     def close(self) -> None:

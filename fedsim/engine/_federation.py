@@ -85,6 +85,9 @@ class Federation:
     def cohort(self, round_index: int) -> np.ndarray:
         """Clients of a round, ascending: a uniform sample without replacement."""
         clients, size = self._config.partition.clients, self._config.cohort_size
+        head = self._config.head
+        if round_index == 0 and isinstance(head, FittedHeadSettings) and head.participation is not None:
+            size = max(1, round(head.participation * clients))
         rng = np.random.Generator(np.random.Philox(key=dm.stream_key(self._config.seed, "cohort", round_index)))
         return np.sort(rng.choice(clients, size, replace=False))
 

@@ -13,6 +13,12 @@ from fedsim.settings import HeadSettings, Settings
 class FittedHeadSettings(HeadSettings):
     """Keys of heads that are fitted in round 0 and frozen then."""
 
+    participation: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="share of clients that fit the head in round 0; that of other rounds when not given",
+    )
     temperature: float | None = Field(
         None,
         gt=0,

@@ -132,7 +132,10 @@ class ClusterSettings(Settings):
         False, description="keep the last state of a finished run, from which a run of more rounds goes on"
     )
     client_seconds: float | None = Field(
-        None, gt=0, le=86_400, description="time for one client; a worker that takes longer is replaced (executor ray)"
+        None,
+        gt=0,
+        le=86_400,
+        description="time for one client or 128 evaluated samples; a slower worker is replaced (executor ray)",
     )
     round_seconds: float | None = Field(
         None,

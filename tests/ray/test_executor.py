@@ -177,3 +177,13 @@ def test_failing_clients_are_dropped_as_they_are_in_one_process(small_config):
     serial, found = rounds(config, SerialExecutor(config)), rounds(config, RayExecutor(config, 2))
     assert [row["lost_clients"] for row in found] == [0, 1, 0]
     assert [row["state_digest"] for row in found] == [row["state_digest"] for row in serial]
+
+
+def test_a_round_that_takes_too_long_ends_the_run_and_names_who_was_at_it(small_config, tmp_path):
+    keys = [f"method.marker={tmp_path}/hung", "method.always=true", "cluster.round_seconds=20"]
+    config = small_config(HANGING, *keys)
+    executor = RayExecutor(config, 1)
+    with pytest.raises(
+        WorkerLostError, match=r"cluster.round_seconds=20 passed; still at work: worker 0: client 1 of round 1$"
+    ):
+        rounds(config, executor)

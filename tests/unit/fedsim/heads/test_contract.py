@@ -30,3 +30,10 @@ def test_a_head_that_is_right_on_few_validation_samples_is_not_sure_of_everythin
     first = run_rounds(small_config(f"head.name={head}", *KEYS.get(head, []), *few))[2][0].round
     assert first["validation_accuracy"] > 0.9
     assert first["loss"] < 0.5
+
+
+def test_all_clients_may_fit_the_head_where_few_take_part_in_a_round(small_config):
+    few = ("partition.clients=8", "participation=0.25", "rounds=2")
+    outcomes = run_rounds(small_config(*few, "head.participation=1"))[2]
+    assert [outcome.round["participants"] for outcome in outcomes] == [8, 2, 2]
+    assert [outcome.round["participants"] for outcome in run_rounds(small_config(*few))[2]] == [2, 2, 2]
