@@ -19,7 +19,7 @@ _HINT = "fewer cluster.workers share it; train.batch_size and model.masked_block
         (OutOfMemoryError("Task was killed due to the node running low on memory.\nMemory on the node (IP: 1.2.3.4)"),
          f"the memory of its node ran out: {_HINT}"),
         (ActorUnavailableError(_KILLED, None),
-         f"The actor died unexpectedly before finishing this task. If its memory ran out: {_HINT}"),
+         f"The actor None is unavailable: The actor died unexpectedly before finishing this task. If its memory ran out: {_HINT}"),
         (NodeDiedError("The node was preempted.\nNode id: 1"), "The node was preempted."),
     ],
 )  # fmt: skip
