@@ -37,7 +37,8 @@ def build(benchmarks: Path) -> str:
         if file.name == "run.parquet":
             sections.append(_run(file.parent))
         else:
-            sections.append(page.Section(file.stem.capitalize(), _benchmark(file)))
+            name = file.parent.name if file.stem == "runs" else file.stem
+            sections.append(page.Section(name.capitalize(), _benchmark(file)))
     return page.render(
         "fedsim: committed results", sections, "Made by python -m pipelines.report from the Parquet files"
     )
@@ -71,13 +72,9 @@ def _benchmark(file: Path) -> _Blocks:
     rows = page.Table(frame.drop(columns=[*sources, *(["config"] if "config" in frame else [])]))
     blocks: _Blocks = [rows]
     if {"label", "alpha", "seed"} <= set(frame):
-        compared = _comparison(frame) if "accuracy" in frame else _totals(frame)
-        blocks = [*compared, page.Fold(f"All {len(frame)} runs", [rows])]
-    own = file.with_suffix(".png")
-    # A folder's pictures belong to the table of its name, but for those of other tables there.
-    others = [picture for picture in file.parent.glob("*.png") if not picture.with_suffix(".parquet").exists()]
-    pictures = [own] if own.exists() else sorted(others) if file.stem == file.parent.name else []
-    blocks[-1:-1] = [page.Picture(picture.read_bytes(), picture.stem.capitalize()) for picture in pictures]
+        blocks = [*_totals(frame), page.Fold(f"All {len(frame)} runs", [rows])]
+    if (picture := file.with_suffix(".png")).exists():
+        blocks.insert(-1, page.Picture(picture.read_bytes(), picture.stem.capitalize()))
     provenance = frame.groupby(sources, dropna=False, sort=False).size().rename("rows").reset_index()
     return [*blocks, page.Fold("Provenance", [page.Table(provenance)])]
 
@@ -92,25 +89,6 @@ def _totals(frame: pd.DataFrame) -> list[page.Table]:
             summary(frame),
             "Bytes of one client over the whole run, the head's round included, means over seeds. Front: no other is "
             "as accurate for fewer bytes at the same alpha",
-        ),
-    ]
-
-
-def _comparison(frame: pd.DataFrame) -> list[page.Table]:
-    keys = ["label", "alpha"]
-    groups = tables.groups(frame, by=keys, accuracy="accuracy")
-    for name, cost in (("front, uplink", "uplink_bytes"), ("front, both", "total_bytes")):
-        front = [row for _, part in groups.groupby("alpha") for row in tables.pareto_front(part, cost=cost).index]
-        groups[name] = ["yes" if row in front else "" for row in groups.index]
-    return [
-        page.Table(
-            tables.main(frame, by=keys, across=["alpha"], accuracy="accuracy"),
-            "Accuracy of the last three rounds in points, mean ± standard deviation over seeds",
-        ),
-        page.Table(
-            groups,
-            "Bytes of one client-round without the head's, means over seeds. Front: no other is as accurate for fewer "
-            "bytes at the same alpha",
         ),
     ]
 

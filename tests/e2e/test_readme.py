@@ -1,5 +1,6 @@
 """Every command of the README and the contributing guide runs, and every number is that of a committed result."""
 
+import json
 import os
 import re
 import shutil
@@ -130,23 +131,34 @@ def test_what_is_said_of_the_real_backbone_is_in_the_committed_result():
     assert f"for {total[masks][10.0]:.2f} MB a client where fine-tuning takes {total[tuned][10.0]:.0f} MB" in readme
 
 
-def test_the_table_of_methods_is_that_of_the_committed_result():
-    folder = ROOT / "results" / "benchmarks" / "methods"
-    frame = pd.read_parquet(folder / "methods.parquet")
-    shown = (folder / "table.md").read_text()
-    assert shown in (ROOT / "docs" / "methods.md").read_text()
-    assert frame.groupby(["label", "alpha"])["seed"].nunique().eq(3).all()
-    kilobytes = frame.groupby("label")["uplink_bytes"].mean() / 1000
-    beyond = " ".join((ROOT / "docs" / "beyond.md").read_text().split())
-    sizes = [kilobytes[label] for label in ("deltamask", "deltamask, range", "deltamask-plus")]
-    assert f"The codec alone saves a factor of {sizes[0] / sizes[1]:.1f}" in beyond
-    assert f"The preset one of {sizes[0] / sizes[2]:.1f} at better accuracy" in beyond
-    assert frame["git_commit"].str.fullmatch(r"[0-9a-f]{40}").all()
-    ablation = pd.read_parquet(ROOT / "results" / "benchmarks" / "ablation" / "ablation.parquet")
-    assert ablation.groupby(["label", "alpha"])["seed"].nunique().eq(3).all()
-    for label, row in (*frame.groupby("label"), *ablation.groupby("label")):
-        if f"| {label} |" in beyond:
-            assert f"| {row['uplink_bpp'].mean():.4f} | {row['uplink_bytes'].mean() / 1000:.1f} |" in beyond, label
+#: Rows of the ablation in docs/beyond.md, by what they change of the first one's configuration.
+ABLATION = {
+    "expected weights, kappa 1, clients by samples": {},
+    "clients alike": {"weighting": "uniform"},
+    "no momentum at the server": {"server_momentum": 0},
+    "kappa 0.3, by gain per bit": {"kappa": 0.3},
+    "kappa 0.3, by relative entropy": {"kappa": 0.3, "selection": "kl"},
+    "trained with sampled masks": {"forward": "sampled"},
+    "kept as a mask": {"deployed": "mask"},
+    "Beta posterior": {"aggregation": "posterior"},
+}
+_FIRST = {"kappa": 1, "forward": "expected", "deployed": "expected", "aggregation": "coupled-difference"}
+_FIRST |= {"selection": "gain-per-bit", "weighting": "samples", "server_momentum": 0.9}
+
+
+def test_the_ablation_is_that_of_the_committed_result():
+    beyond = (ROOT / "docs" / "beyond.md").read_text()
+    runs = pd.read_parquet(ROOT / "results" / "benchmarks" / "preset" / "runs.parquet")
+    methods = [json.loads(config)["method"] for config in runs["config"]]
+    for name, changed in ABLATION.items():
+        wanted = _FIRST | changed
+        unused = ("weighting", "server_momentum") if "aggregation" in changed else ()
+        rows = runs[[all(method[key] == wanted[key] for key in wanted if key not in unused) for method in methods]]
+        assert len(rows) == 4
+        accuracy = rows.groupby("alpha")["best_accuracy"]
+        spread = [results.formats.spread(accuracy.mean()[alpha], accuracy.std()[alpha]) for alpha in (10.0, 0.1)]
+        kilobytes = [rows.query("alpha == 10")[f"{way}link_bytes"].mean() / 10 / 1e3 for way in ("up", "down")]
+        assert " | ".join([f"| {name}", *spread, *(f"{size:.1f}" for size in kilobytes)]) + " |" in beyond, name
     codecs = pd.read_parquet(ROOT / "results" / "benchmarks" / "codecs" / "codecs.parquet").set_index("codec")
     for source in ("round 3 of deltamask", "round 3 of deltamask-plus"):
         rows = codecs[codecs["source"] == source]["bits_per_flip"]

@@ -13,15 +13,20 @@ potential root causes. (1) The process is killed by SIGKILL by OOM killer due to
 _HINT = "fewer cluster.workers share it; train.batch_size and model.masked_blocks lower the need of each"
 
 
+_HEAVY = "Task was killed due to the node running low on memory.\nMemory on the node (IP: 1.2.3.4)"
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (OutOfMemoryError("Task was killed due to the node running low on memory.\nMemory on the node (IP: 1.2.3.4)"),
-         f"the memory of its node ran out: {_HINT}"),
-        (ActorUnavailableError(_KILLED, None),
-         f"The actor None is unavailable: The actor died unexpectedly before finishing this task. If its memory ran out: {_HINT}"),
+        (OutOfMemoryError(_HEAVY), f"the memory of its node ran out: {_HINT}"),
+        (
+            ActorUnavailableError(_KILLED, None),
+            "The actor None is unavailable: The actor died unexpectedly before finishing this task. "
+            f"If its memory ran out: {_HINT}",
+        ),
         (NodeDiedError("The node was preempted.\nNode id: 1"), "The node was preempted."),
     ],
-)  # fmt: skip
+)
 def test_reasons_are_a_line_with_the_keys_that_help(error, expected):
     assert _reason(error) == expected
