@@ -40,4 +40,8 @@ class DeltaMaskPlus(DeltaMask):
     name = "deltamask-plus"
     summary = "DeltaMask with expected weights, coupled differences, normalised SGD and an exact coder: far fewer bits"
     Params: ClassVar[type[DeltaMaskSettings]] = DeltaMaskPlusSettings
-    train_defaults: ClassVar[Mapping[str, Any]] = {"optimizer": "normalized-sgd", "lr": 0.01}
+    train_defaults: ClassVar[Mapping[str, Any]] = {
+        "optimizer": "normalized-sgd",
+        "lr": 0.01,
+        "logit_adjustment": 0.5,
+    }

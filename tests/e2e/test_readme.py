@@ -167,6 +167,30 @@ def test_the_ablation_is_that_of_the_committed_result():
             assert f"{rows[codec]:.2f}" in beyond
 
 
+def test_masks_on_convolutional_networks_are_as_in_the_committed_result():
+    backbones = " ".join((ROOT / "docs" / "backbones.md").read_text().split())
+    runs = pd.read_parquet(ROOT / "results" / "benchmarks" / "masks" / "runs.parquet")
+    configs = [json.loads(config) for config in runs["config"]]
+
+    def points(head, forward, lr, theta=0.95, column="best_accuracy"):
+        wanted = [
+            (one["head"]["name"], one["head"]["temperature"]) == head
+            and (one["method"]["forward"], one["train"]["lr"], one["method"]["theta_init"]) == (forward, lr, theta)
+            for one in configs
+        ]
+        [value] = runs[wanted][column]
+        return f"{100 * value:.1f}"
+
+    heads = {"`linear-probe`": ("linear-probe", 1), "`ridge`, not divided by a temperature": ("ridge", 1)}
+    for name, head in (heads | {"`ridge`": ("ridge", None)}).items():
+        for training, forward in (("sampled masks", "sampled"), ("expected weights", "expected")):
+            alone = points(head, forward, 0.03, column="linear_probe_accuracy")
+            row = [name, alone, training, points(head, forward, 0.03), points(head, forward, 0.003)]
+            assert f"| {' | '.join(row)} |" in backbones
+    found = [points(("ridge", None), "expected", 0.003, theta) for theta in (0.85, 0.95, 0.99)]
+    assert f"gives {found[0]}, {found[1]} and {found[2]}" in backbones
+
+
 def test_numbers_are_those_of_the_committed_results():
     demo = results.load(ROOT / "results" / "benchmarks" / "demo").runs.iloc[0]
     client_rounds = demo.clients * (demo.rounds + 1)

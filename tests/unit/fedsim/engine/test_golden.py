@@ -35,7 +35,7 @@ EXPERIMENTS = {
     "deltamask cosine": ["method.name=deltamask", "method.kappa_schedule=cosine", "method.codec=range"],
     "deltamask-plus": [
         *("method.name=deltamask-plus", "method.forward=sampled", "method.deployed=mask", "method.weighting=samples"),
-        "train.lr=0.03",
+        *("train.lr=0.03", "train.logit_adjustment=null"),
     ],
     "fedpm": ["method.name=fedpm"],
     "fedmask": ["method.name=fedmask"],
