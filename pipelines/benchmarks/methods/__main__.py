@@ -59,7 +59,7 @@ def joined(new: results.Results, folder: Path, backbone: str, part: str = "") ->
     runs, rounds, clients = new.runs, new.rounds, new.clients
     known = {tuple(row) for row in runs[_KEYS].itertuples(index=False)}
     if (file := folder / f"{backbone}{part}.parquet").exists():
-        before = pd.read_parquet(file)
+        before = with_labels(pd.read_parquet(file))  # as the sweep files name them now
         before = before[[tuple(row) not in known for row in before[_KEYS].itertuples(index=False)]]
         runs = pd.concat([before, runs], ignore_index=True)
         if not part:
