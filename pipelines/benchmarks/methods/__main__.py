@@ -28,6 +28,7 @@ from results.figures.style import Style, bytes_axis, style
 #: Seed of the searches; other seeds confirm what they found, and these are what tables show.
 TUNING_SEED = 0
 BUDGETS = (0.1e6, 0.3e6, 1e6, 10e6)
+_SPAN = 0.13  # of accuracies in a picture, from the best one down; what is below stands at the edge with its number
 _KEYS = ["label", "alpha"]
 _RULES = """\
 Every byte of every round and both directions counts, for all methods by the same rules: frames, norms and scales, the
@@ -112,13 +113,18 @@ def picture(loaded: results.Results) -> Figure:
     figure = Figure(figsize=(13.0, 6.0), layout="constrained")
     panels = figure.subplots(1, table["alpha"].nunique(), sharey=True, squeeze=False)[0]
     looks = _looks(table["label"].unique().tolist())
+    floor = table["accuracy"].max() - _SPAN
     for panel, (alpha, rows) in zip(panels, sorted(table.groupby("alpha"), reverse=True), strict=True):
         for row in rows.to_dict("records"):
-            look = looks[row["label"]]
+            look, low = looks[row["label"]], row["accuracy"] < floor
+            if low:
+                place = (row["total_bytes"], floor)
+                number = results.formats.spread(row["accuracy"], row["accuracy_std"])
+                panel.annotate(number, place, (0, 8), textcoords="offset points", ha="center", fontsize="x-small")
             panel.errorbar(
                 row["total_bytes"],
-                row["accuracy"],
-                row["accuracy_std"],
+                floor if low else row["accuracy"],
+                0 if low else row["accuracy_std"],
                 fmt=look.marker,
                 color=look.color,
                 fillstyle=look.fillstyle,
@@ -128,8 +134,9 @@ def picture(loaded: results.Results) -> Figure:
         front = rows[rows["front"]].sort_values("total_bytes")
         panel.step(front["total_bytes"], front["accuracy"], where="post", color="grey", linewidth=0.8, zorder=0)
         panel.set(title=f"Dirichlet {alpha:g}", xlabel="uplink and downlink of a client over the whole run")
+        panel.set_ylim(floor - 0.005)
         bytes_axis(panel)
-        panel.yaxis.set_major_formatter(PercentFormatter(1.0))
+        panel.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("test accuracy")
