@@ -133,6 +133,33 @@ def test_what_is_said_of_the_real_backbone_is_in_the_committed_result():
     assert f"for {total[masks][10.0]:.2f} MB a client where fine-tuning takes {total[tuned][10.0]:.0f} MB" in readme
 
 
+def test_what_is_said_of_the_embedded_backbone_is_in_the_committed_result():
+    table = summary(pd.read_parquet(ROOT / "results" / "benchmarks" / "methods" / "tiny-vit.parquet"))
+    table = table.set_index(["label", "alpha"])
+    points, total = 100 * table["accuracy"].astype(float), table["total_bytes"] / 1e6
+    methods = " ".join((ROOT / "docs" / "methods.md").read_text().split())
+    alike = {label: points[label][10.0] for label in table.index.unique("label")}
+    size = {label: total[label][10.0] for label in alike}
+    whole = "deltamask-plus, kappa 1, expected, deployed expected"
+    skewed = points.xs(0.1, level="alpha")
+    spread = 100 * table["accuracy_std"].xs(0.1, level="alpha").astype(float)
+    assert (skewed - skewed["ridge, one round"] <= spread).all()
+    for statement in (
+        f"the head's {alike['ridge, one round']:.1f} in {1e3 * size['ridge, one round']:.0f} kB",
+        f"`deltamask-plus` gets to {alike['deltamask-plus']:.1f} in {1e3 * size['deltamask-plus']:.0f} kB",
+        f"with `kappa=1` to {alike[whole]:.1f} in {1e3 * size[whole]:.0f} kB",
+        f"0.01 bits reaches {alike['eden, rate 0.01']:.1f} in {1e3 * size['eden, rate 0.01']:.0f} kB",
+        f"the masks: {alike['deltamask']:.1f} in {size['deltamask']:.2f} MB, "
+        f"{alike['fedavg'] - alike['deltamask']:.1f} "
+        f"below fine-tuning ({alike['fedavg']:.1f}) for a {size['fedavg'] / size['deltamask']:.0f}th of its bytes",
+        f"`fedpm` reaches {alike['fedpm']:.1f} in {size['fedpm']:.2f} MB",
+        f"`klms` {alike['klms']:.1f} in {size['klms']:.2f}",
+        f"the best is `{skewed.idxmax()}`, {skewed.max():.1f} ± {spread[skewed.idxmax()]:.1f}",
+        f"Fine-tuning, at {size['fedavg']:.0f} MB a client, ends at {skewed['fedavg']:.1f}",
+    ):
+        assert statement in methods, statement
+
+
 #: Rows of the ablation in docs/beyond.md, by what they change of the first one's configuration.
 ABLATION = {
     "expected weights, kappa 1, clients by samples": {},
