@@ -14,6 +14,7 @@ import pytest
 import results
 from deltamask.payload import HEADER_BYTES
 from pipelines.benchmarks.methods.__main__ import summary
+from pipelines.benchmarks.sweeps import markdown
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -158,6 +159,14 @@ def test_what_is_said_of_the_embedded_backbone_is_in_the_committed_result():
         f"Fine-tuning, at {size['fedavg']:.0f} MB a client, ends at {skewed['fedavg']:.1f}",
     ):
         assert statement in methods, statement
+
+
+@pytest.mark.parametrize("name", ["federation", "dinov2"])
+def test_tables_of_other_settings_are_those_of_the_committed_results(name):
+    folder = ROOT / "results" / "benchmarks" / name
+    table = (folder / "table.md").read_text()
+    assert table == markdown(pd.read_parquet(folder / "runs.parquet"))
+    assert table in (ROOT / "docs" / "methods.md").read_text()
 
 
 #: Rows of the ablation in docs/beyond.md, by what they change of the first one's configuration.
