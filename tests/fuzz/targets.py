@@ -92,9 +92,9 @@ def _compressors() -> Iterator[Target]:
         compressor = kind(kind.Params())
 
         def parse(data: bytes, compressor: Any = compressor) -> None:
-            assert compressor._decode(memoryview(data), D, 3).shape == (D,)
+            assert np.isfinite(compressor.decode(data, D, 3)).all()
 
-        yield Target(f"compressor {kind.name}", 4, [compressor._encode(vector_d, 3)], parse, dm.PayloadError)
+        yield Target(f"compressor {kind.name}", 4, [compressor.encode(vector_d, 3)], parse, dm.PayloadError)
 
 
 def _broadcasts() -> Iterator[Target]:
