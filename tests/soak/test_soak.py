@@ -27,7 +27,7 @@ def _resources() -> dict[str, int]:
         "memory": int(status["VmRSS"].split()[0]) * 1024,
         "threads": threading.active_count(),
         "descriptors": len(os.listdir("/proc/self/fd")),
-        "ray_folders": len(list(Path("/tmp/ray").glob("session_2*"))),
+        "ray_folders": len(list(Path("/tmp/ray").glob(f"session_*_{os.getpid()}"))),
     }
 
 
