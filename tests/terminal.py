@@ -27,7 +27,14 @@ class Terminal:
     def __init__(self, command: list[str], cwd: Path, environment: dict[str, str]) -> None:
         self._master, slave = pty.openpty()
         self.process = subprocess.Popen(
-            command, cwd=cwd, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, env=environment
+            command,
+            cwd=cwd,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            env=environment,
+            preexec_fn=_default_signals,
         )
         os.close(slave)
         self.output = b""
@@ -67,3 +74,9 @@ class Terminal:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
         os.close(self._master)
+
+
+def _default_signals() -> None:
+    """Undo what nohup or a shell's background job ignores, which children would inherit."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
