@@ -19,7 +19,7 @@ test: lint  ## Lint, type-check and run all tests
 chaos: .venv/installed  ## Disturb runs in every way twice, on a disk and on S3, and record it (about 20 minutes)
 	$(BIN)/python -m pytest tests/chaos --seeds 2 --record results/benchmarks/chaos
 
-fuzz: .venv/installed  ## Give a million mutated messages to all that reads bytes, and record it (about 10 minutes)
+fuzz: .venv/installed  ## Give a million mutated messages to all that reads bytes, and record it (about 5 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --record results/benchmarks/fuzz
 
 soak: .venv/installed  ## Run 500 rounds and 50 runs in one process, and record memory and descriptors (about 15 minutes)

@@ -24,7 +24,7 @@ def shorter_run(config: Config, output: str) -> RunStore | None:
     filesystem, root = locations.open_filesystem(output)
     infos = filesystem.get_file_info(fs.FileSelector(root, allow_not_found=True))
     alike = config.run_id.rpartition("-")[0]
-    known = {info.base_name for info in infos if info.base_name.startswith(alike)}
+    known = {info.base_name for info in infos if info.base_name.startswith(alike)} - {config.run_id}
     for rounds in range(config.rounds - 1, 0, -1) if known else ():
         run_id = config.model_copy(update={"rounds": rounds}).run_id
         if run_id in known and config.evaluate.due(rounds, config.rounds):
