@@ -53,7 +53,7 @@ class Records:
         Args:
             expected: a state of the same experiment, for names, shapes and types.
         """
-        found, damaged = self._stored(self._store)
+        _, found, damaged = self._stored(self._store)
         state = None
         for name in checkpoints(self._store):
             try:
@@ -89,7 +89,7 @@ class Records:
         Raises:
             CheckpointError: something of it is damaged, or the state of this run has another form.
         """
-        found, damaged = self._stored(shorter)
+        _, found, damaged = self._stored(shorter)
         state = load_checkpoint(shorter, checkpoints(shorter)[0], expected, VARYING)
         digests = state.pop(_DIGESTS).tolist()
         if damaged or [found.get(index) for index in range(len(digests))] != digests:
@@ -139,11 +139,11 @@ class Records:
             The rows of ``rounds``, and the rounds that are missing or changed.
         """
         self._store.truncate(self.next_round)  # of a round in flight, some rows may have been written
-        found, _ = self._stored(self._store)
+        rounds, found, _ = self._stored(self._store)
         lost = [index for index, digest in enumerate(self._digests) if found.get(index) != digest]
         if not lost:
             self._store.compact()
-        return self._store.rows("rounds")[0].to_pandas(), lost
+        return rounds, lost
 
     def incomplete(self, lost: list[int]) -> DamagedError:
         """The error to raise where rounds that were stored are lost."""
@@ -162,10 +162,11 @@ class Records:
             self._store.remove(checkpoints(self._store))
 
     @staticmethod
-    def _stored(store: RunStore) -> tuple[dict[int, int], list[str]]:
-        """Digests of the rounds that a run has stored, and what is damaged."""
+    def _stored(store: RunStore) -> tuple[pd.DataFrame, dict[int, int], list[str]]:
+        """The rows of ``rounds`` that a run has stored, digests of its rounds, and what is damaged."""
         (rounds, damaged_rounds), (clients, damaged_clients) = (store.rows(table) for table in GROWING)
-        return round_digests(rounds.to_pandas(), clients.to_pandas()), damaged_rounds + damaged_clients
+        frame = rounds.to_pandas()
+        return frame, round_digests(frame, clients.to_pandas()), damaged_rounds + damaged_clients
 
 
 def _list(rounds: list[int]) -> str:
