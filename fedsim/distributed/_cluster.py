@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,22 +18,49 @@ from ray.experimental.internal_kv import _internal_kv_get
 from fedsim.errors import ResourceError
 from fedsim.settings import ClusterSettings
 
+#: Ray gives the resources of the last run's workers back a moment after they ended.
+_RELEASE_SECONDS = 5
+
+#: What Ray says of the local cluster that this process started.
+_started: dict[str, str] = {}
+
 
 @contextmanager
 def connect() -> Iterator[None]:
-    """Use the Ray of this process, the cluster of ``RAY_ADDRESS``, or a new local one, stopped in the end."""
-    if ray.is_initialized():
-        yield
-        return
-    # Without an address, Ray would also join whatever cluster was last started on this machine.
-    address = os.environ.get("RAY_ADDRESS") or "local"
-    context = ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    """Use the Ray of this process, the cluster of ``RAY_ADDRESS``, or a new local one.
+
+    A local one serves all runs of the process, as each start of Ray leaves descriptors open and costs seconds. It ends
+    with the process, or with a run that does not end well.
+    """
+    if not ray.is_initialized():
+        # Without an address, Ray would also join whatever cluster was last started on this machine.
+        address = os.environ.get("RAY_ADDRESS") or "local"
+        context = ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        if address != "local":
+            try:
+                yield
+            finally:
+                ray.shutdown()
+            return
+        _started.update(context.address_info)  # type: ignore[attr-defined]
+        atexit.register(_stop, _started["session_dir"])
     try:
         yield
-    finally:
+    except BaseException:
+        if _is_ours():  # something of it may be broken; its logs stay
+            atexit.unregister(_stop)
+            ray.shutdown()
+        raise
+
+
+def _is_ours() -> bool:
+    return ray.is_initialized() and ray.get_runtime_context().gcs_address == _started.get("gcs_address")
+
+
+def _stop(session_dir: str) -> None:
+    if _is_ours():
         ray.shutdown()
-    if address == "local":  # the logs of what went well; Ray itself keeps them for ever
-        shutil.rmtree(context.address_info["session_dir"], ignore_errors=True)  # type: ignore[attr-defined]
+    shutil.rmtree(session_dir, ignore_errors=True)  # the logs of what went well; Ray itself keeps them for ever
 
 
 def plan_workers(settings: ClusterSettings, cohort_size: int) -> int:
@@ -43,8 +72,7 @@ def plan_workers(settings: ClusterSettings, cohort_size: int) -> int:
     need = {"CPU": settings.cpus_per_worker} | ({"GPU": settings.gpus_per_worker} if settings.gpus_per_worker else {})
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     fitting = sum(_fitting(node, need) for node in nodes)
-    free = _fitting(ray.available_resources(), need)  # over all nodes, so it can be too many but not too few
-    wanted = settings.workers or max(1, min(fitting, free, cohort_size))
+    wanted = settings.workers or max(1, min(fitting, _free(need, min(fitting, cohort_size)), cohort_size))
     if fitting >= wanted or _can_grow():  # workers wait for new nodes as long as cluster.start_seconds
         return wanted
     short = [
@@ -57,6 +85,14 @@ def plan_workers(settings: ClusterSettings, cohort_size: int) -> int:
         + ("; ".join(short) or "no node has enough CPU and GPU together")
         + "). Lower cluster.workers, cluster.cpus_per_worker or cluster.gpus_per_worker, or add nodes."
     )
+
+
+def _free(need: dict[str, float], wanted: int) -> int:
+    """Workers that fit beside what runs now, counted over all nodes: it can be too many, but not too few."""
+    patience = time.monotonic() + (_RELEASE_SECONDS if _is_ours() else 0)
+    while (free := _fitting(ray.available_resources(), need)) < wanted and time.monotonic() < patience:
+        time.sleep(0.05)
+    return free
 
 
 def _can_grow() -> bool:
