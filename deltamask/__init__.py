@@ -20,7 +20,7 @@ Client: train the scores, then encode only the mask bits that changed.
 >>> net.load_theta(theta_g)
 >>> optimizer = torch.optim.Adam([net.scores_d], lr=0.1)
 >>> for step in range(20):
-...     loss = torch.nn.functional.cross_entropy(net(x, net.sample(deltamask.stream_key(key, step))), y)
+...     loss = torch.nn.functional.cross_entropy(net(x, key=deltamask.stream_key(key, step)), y)
 ...     optimizer.zero_grad(); loss.backward(); optimizer.step()
 >>> update = deltamask.encode(net.theta().numpy(), theta_g, key, kappa=0.8)
 >>> 0 < update.sent_size <= update.delta_size and 8 * len(update.payload) / net.size < 1.0

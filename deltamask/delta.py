@@ -41,7 +41,12 @@ def select(indices: np.ndarray, gains: np.ndarray, kappa: float) -> np.ndarray:
     if not 0 < kappa <= 1:
         raise ValueError(f"kappa: found {kappa}, allowed: above 0 and at most 1")
     keep = math.ceil(kappa * indices.size)
-    return indices if keep == indices.size else np.sort(indices[np.argsort(-gains, kind="stable")[:keep]])
+    if keep == indices.size:
+        return indices
+    least = np.partition(gains, -keep)[-keep]
+    kept = gains > least
+    kept[np.flatnonzero(gains == least)[: keep - np.count_nonzero(kept)]] = True
+    return indices[kept]
 
 
 def kappa_at(

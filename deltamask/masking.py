@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from deltamask.sampling import bernoulli_mask
+from deltamask.fused import DrawnWeights
 
 
 def select_parameters(module: nn.Module, prefixes: Iterable[str] = ("",), *, biases: bool = False) -> list[str]:
@@ -35,21 +35,6 @@ def select_parameters(module: nn.Module, prefixes: Iterable[str] = ("",), *, bia
             raise ValueError(f"prefixes: found {prefix!r}, which holds no parameter to mask")
         names.update(dict.fromkeys(below))
     return [name for name in candidates if name in names]
-
-
-class _StraightThrough(torch.autograd.Function):
-    """Forward: the sampled mask. Backward: as if the mask were ``sigmoid(scores)``."""
-
-    @staticmethod
-    def forward(ctx: Any, scores_d: Tensor, key: int) -> Tensor:
-        theta_d = torch.sigmoid(scores_d)
-        ctx.save_for_backward(theta_d)
-        return bernoulli_mask(theta_d, key).to(scores_d.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (theta_d,) = ctx.saved_tensors
-        return grads[0] * theta_d * (1 - theta_d), None
 
 
 class FlatNetwork(nn.Module):
@@ -111,10 +96,10 @@ class MaskedModule(FlatNetwork):
     """A frozen network whose chosen weights are multiplied by a mask of ``d`` entries.
 
     All parameters of ``module`` are frozen. The only trainable one is :attr:`scores_d`, with probabilities
-    ``theta = sigmoid(scores)``. A training step samples a mask and passes it to :meth:`forward`::
+    ``theta = sigmoid(scores)``. A training step draws a mask ``[u < theta]`` from the stream of a key::
 
-        loss = cross_entropy(net(x, net.sample(key)), y)
-        loss.backward()  # the gradient of scores_d goes straight through the sampling
+        loss = cross_entropy(net(x, key=key), y)
+        loss.backward()  # the gradient of scores_d goes straight through the draw
 
     while evaluation passes any multiplier: ``net(x, net.theta())`` or ``net(x, (net.theta() > 0.5).float())``.
     Arguments and errors are those of :class:`FlatNetwork`.
@@ -135,13 +120,14 @@ class MaskedModule(FlatNetwork):
             raise ValueError("theta_d: expected values strictly between 0 and 1, found others")
         self.scores_d.data.copy_(scores_d)
 
-    def sample(self, key: int) -> Tensor:
-        """A mask ``[u < theta]`` of the stream ``key``, float32 of shape ``(d,)``, with straight-through gradient."""
-        mask_d: Tensor = _StraightThrough.apply(self.scores_d, key)
-        return mask_d
+    def forward(self, inputs: Any, mask_d: Tensor | None = None, *, key: int | None = None) -> Any:
+        """The network's output with its masked weights multiplied by ``mask_d``, or by a mask that ``key`` draws.
 
-    def forward(self, inputs: Any, mask_d: Tensor | None = None) -> Any:
-        """The network's output with its masked weights multiplied by ``mask_d``, or with the plain weights."""
+        With neither, the output with the plain weights.
+        """
+        if key is not None:
+            drawn_d: Tensor = DrawnWeights.apply(self.scores_d, self.weights_d, key)
+            return super().forward(inputs, drawn_d)
         if mask_d is None:
             return self.module(inputs)
         return super().forward(inputs, self.weights_d * mask_d)

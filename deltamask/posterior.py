@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from deltamask.parallel import over_indices
+
 
 @dataclass(frozen=True)
 class RoundSums:
@@ -151,7 +153,7 @@ class BetaPosterior(GlobalProbabilities):
         super().observe(mask_d, mask_d if reference_d is None else reference_d, weight)
 
     def _add(self, sums_d: np.ndarray, mask_d: np.ndarray, reference_d: np.ndarray, weight: int) -> None:
-        sums_d += np.multiply(mask_d, weight, dtype=sums_d.dtype)
+        _add(sums_d.size, sums_d, mask_d, weight)
 
     def apply(self, observed: RoundSums) -> None:
         if not observed.total:
@@ -170,7 +172,9 @@ class BetaPosterior(GlobalProbabilities):
         self.theta_d = mode_d.astype(np.float32)
 
     def expected_sums(self, total: int) -> np.ndarray:
-        return np.rint(np.multiply(self.theta_d, total, dtype=np.float64)).astype(np.int64)
+        expected_d = np.empty(self.theta_d.size, np.int64)
+        _expected(expected_d.size, self.theta_d, total, expected_d)
+        return expected_d
 
     def state(self) -> dict[str, np.ndarray]:
         return {"ones_d": self.ones_d, "counters": np.array([self.trials, self._age], np.int64)}
@@ -180,3 +184,16 @@ class BetaPosterior(GlobalProbabilities):
         self.trials, self._age = (int(value) for value in state["counters"])
         if self.trials:
             self._recompute()
+
+
+@over_indices()
+def _add(start, stop, sums_d, mask_d, weight):  # type: ignore[no-untyped-def]
+    for i in range(start, stop):
+        if mask_d[i]:
+            sums_d[i] += weight
+
+
+@over_indices()
+def _expected(start, stop, theta_d, total, expected_d):  # type: ignore[no-untyped-def]
+    for i in range(start, stop):
+        expected_d[i] = np.int64(np.rint(np.float64(theta_d[i]) * total))

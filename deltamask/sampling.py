@@ -12,6 +12,7 @@ a power of two is exact, so two devices that hold the same float32 draw the same
 from __future__ import annotations
 
 import hashlib
+from types import ModuleType
 from typing import overload
 
 import numba
@@ -51,6 +52,12 @@ def bits_at(key: np.uint64, index: np.uint64) -> np.uint64:
     return (z ^ (z >> np.uint64(31))) >> np.uint64(32)
 
 
+@numba.njit(inline="always")
+def draws(key: np.uint64, theta: np.float32, index: np.uint64) -> np.bool_:
+    """Whether the mask bit of an index is set."""
+    return np.int64(bits_at(key, np.uint64(index))) < np.int64(theta * np.float32(_SCALE))
+
+
 @over_indices()
 def _uniform_kernel(start, stop, key, out_d):  # type: ignore[no-untyped-def]
     for i in range(np.uint64(start), np.uint64(stop)):
@@ -60,14 +67,29 @@ def _uniform_kernel(start, stop, key, out_d):  # type: ignore[no-untyped-def]
 @over_indices()
 def _bernoulli_kernel(start, stop, key, theta_d, out_d):  # type: ignore[no-untyped-def]
     for i in range(np.uint64(start), np.uint64(stop)):
-        threshold = np.int64(theta_d[i] * np.float32(_SCALE))
-        out_d[i] = np.int64(bits_at(key, np.uint64(i))) < threshold
+        out_d[i] = draws(key, theta_d[i], i)
+
+
+def kernel_key(key: int) -> np.uint64:
+    """A key as compiled loops take it."""
+    return np.uint64(key & _MASK64)
+
+
+def cuda_kernels(theta_d: torch.Tensor) -> ModuleType | None:
+    """:mod:`deltamask.cuda`; None where theta is elsewhere, or torch came without Triton."""
+    if theta_d.device.type != "cuda":
+        return None
+    try:
+        from deltamask import cuda
+    except ImportError:
+        return None
+    return cuda
 
 
 def uniform_bits(key: int, dimension: int) -> np.ndarray:
     """The uniforms of indices ``0 .. dimension - 1`` under ``key``, as uint32 of shape ``(dimension,)`` (numba)."""
     out_d = np.empty(dimension, np.uint32)
-    _uniform_kernel(dimension, np.uint64(key & _MASK64), out_d)
+    _uniform_kernel(dimension, kernel_key(key), out_d)
     return out_d
 
 
@@ -111,6 +133,8 @@ def bernoulli_mask(theta_d, key):  # type: ignore[no-untyped-def]
             raise TypeError(f"theta_d: expected float32 of shape (d,), found {theta_d.dtype} {tuple(theta_d.shape)}")
         if theta_d.device.type == "cpu":
             return torch.from_numpy(bernoulli_mask(theta_d.detach().numpy(), key))
+        if (kernels := cuda_kernels(theta_d)) is not None:
+            return kernels.bernoulli_mask(theta_d.detach(), key)
         out_d = torch.empty(theta_d.shape, dtype=torch.bool, device=theta_d.device)
         for start in range(0, theta_d.numel(), _TORCH_CHUNK):
             part = theta_d.detach()[start : start + _TORCH_CHUNK]
@@ -120,7 +144,7 @@ def bernoulli_mask(theta_d, key):  # type: ignore[no-untyped-def]
     if theta_d.dtype != np.float32 or theta_d.ndim != 1:
         raise TypeError(f"theta_d: expected float32 of shape (d,), found {theta_d.dtype} {theta_d.shape}")
     out = np.empty(theta_d.size, np.bool_)
-    _bernoulli_kernel(out.size, np.uint64(key & _MASK64), theta_d, out)
+    _bernoulli_kernel(out.size, kernel_key(key), theta_d, out)
     return out
 
 

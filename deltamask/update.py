@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from deltamask import codecs, payload
 from deltamask.delta import Selection, bernoulli_kl, flipped, select
@@ -43,7 +45,7 @@ class Decoded:
 
 
 def encode(
-    theta_k_d: np.ndarray,
+    theta_k_d: np.ndarray | Tensor,
     theta_g_d: np.ndarray,
     key: int,
     *,
@@ -51,6 +53,7 @@ def encode(
     codec: str | codecs.Codec = "fuse8+png",
     selection: Selection = "kl",
     mask_key: int | None = None,
+    there: Tensor | None = None,
 ) -> Update:
     """Encode a client's probabilities against the broadcast ones (DeltaMask, steps 2 to 4 of a round).
 
@@ -58,7 +61,8 @@ def encode(
     two probabilities.
 
     Args:
-        theta_k_d: the client's probabilities after training, float32 in [0, 1] of shape ``(d,)``.
+        theta_k_d: the client's probabilities after training, float32 in [0, 1] of shape ``(d,)``; a tensor's bits are
+            compared on its device.
         theta_g_d: the broadcast probabilities, float32 strictly between 0 and 1, of shape ``(d,)``.
         key: the stream of this round and client, from :func:`deltamask.stream_key`; the server must use the same.
         kappa: share of the flips to send, in (0, 1].
@@ -67,6 +71,7 @@ def encode(
             relative entropy for each bit that the codec spends on them ("gain-per-bit"), or "random" ones.
         mask_key: a stream of its own for the client's mask, so that the masks differ by chance wherever theta is not
             near 0 or 1; theirs is the same when not given.
+        there: ``theta_g_d`` on the device of a tensor ``theta_k_d``, for a caller that has it; else it is copied.
 
     Raises:
         ValueError: shapes differ, a client's probability is none, ``kappa`` is out of range, or the codec is unknown.
@@ -78,12 +83,20 @@ def encode(
     if selection not in get_args(Selection):
         raise ValueError(f"selection: found {selection!r}, allowed: {', '.join(get_args(Selection))}")
     coder = codecs.get(codec) if isinstance(codec, str) else codec
-    mask_d = bernoulli_mask(theta_k_d, key if mask_key is None else mask_key)
-    delta = flipped(mask_d, bernoulli_mask(theta_g_d, key))
+    own_key = key if mask_key is None else mask_key
+    if isinstance(theta_k_d, Tensor) and theta_k_d.is_cpu:
+        theta_k_d = theta_k_d.numpy()
+    if isinstance(theta_k_d, Tensor):
+        there = torch.as_tensor(theta_g_d, device=theta_k_d.device) if there is None else there
+        changed = torch.nonzero(bernoulli_mask(theta_k_d, own_key) != bernoulli_mask(there, key)).flatten()
+        delta, trained = changed.cpu().numpy().astype(np.uint64), theta_k_d[changed].cpu().numpy()
+    else:
+        delta = flipped(bernoulli_mask(theta_k_d, own_key), bernoulli_mask(theta_g_d, key))
+        trained = theta_k_d[delta]
     if selection == "random":
         gains = uniform_bits(stream_key(key, "selection"), theta_g_d.size)[delta].astype(np.float64)
     else:
-        gains = bernoulli_kl(theta_k_d[delta], theta_g_d[delta])
+        gains = bernoulli_kl(trained, theta_g_d[delta])
         if selection == "gain-per-bit":
             gains /= coder.bits_given(delta, theta_g_d, key)
     sent = select(delta, gains, kappa)

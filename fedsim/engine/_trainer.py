@@ -19,12 +19,14 @@ from fedsim.data import LoadedDataset, load_dataset
 from fedsim.data.partition import make_partition
 from fedsim.engine._calibration import temperatures
 from fedsim.engine._client_states import ClientStates
+from fedsim.engine._device import open_device
 from fedsim.engine._faults import describe, out_of_memory
 from fedsim.engine._phases import make_clients, make_model
 from fedsim.engine._types import Broadcast, EvaluationSums, PhaseName, Prepared, Upload
-from fedsim.errors import FedsimError, ResourceError
+from fedsim.errors import FedsimError
 from fedsim.features import PrefixFeatures
 from fedsim.methods import ClientTask, MethodClient
+from fedsim.methods.training import autocast
 from fedsim.methods.wire import add_weight
 
 #: Samples in one piece of evaluation; fixed, so that results do not depend on who evaluates what.
@@ -45,16 +47,13 @@ class LocalTrainer:
         self._states = ClientStates(config.output, config.run_id)
         self._temperatures = temperatures(config.head)
         self._evaluated = {"mean", *config.evaluate.also}
-        device = "cuda" if config.cluster.gpus_per_worker else "cpu"
-        if device == "cuda" and not torch.cuda.is_available():
-            raise ResourceError("cluster.gpus_per_worker: found above 0, allowed: 0, since this torch sees no CUDA GPU")
-        self._model = make_model(config, len(dataset.classes), device)
+        self._precision = config.train.precision if config.train is not None else "float32"
+        self._model = make_model(config, len(dataset.classes), open_device(config))
         self._clients = make_clients(config, self._model)
         self._labels = {"train": dataset.train.labels, "test": dataset.test.labels}
-        self._features = {
-            "train": PrefixFeatures(config, self._model, dataset.train.images),
-            "test": PrefixFeatures(config, self._model, dataset.test.images),
-        }
+        train = PrefixFeatures(config, self._model, dataset.train.images)
+        test = PrefixFeatures(config, self._model, dataset.test.images, beside=train)
+        self._features = {"train": train, "test": test}
         self._prepared: Prepared | None = None
         self._received: tuple[PhaseName, bytes, Any] | None = None  # the last broadcast's phase, version and state
 
@@ -144,7 +143,8 @@ class LocalTrainer:
                 if name != "mean" and piece.split != "test":
                     continue
                 features, labels = self.samples("test" if piece.split == "test" else "train", piece.rows)
-                logits = forward(features)
+                with autocast(self._precision if phase == "method" else "float32", self._model.device):
+                    logits = forward(features).float()
                 correct = int((logits.argmax(1) == labels).sum())
                 loss, tempered = _losses(logits, labels, [1.0])[0], _losses(logits, labels, grid)
                 uniform = _losses(logits, labels, grid, smoothing=1)

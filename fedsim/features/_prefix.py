@@ -15,6 +15,7 @@ from fedsim.config import Config
 from fedsim.data import Decoder, Images
 from fedsim.data.images import digest
 from fedsim.errors import DataError
+from fedsim.features._resident import Resident
 from fedsim.features._store import BLOCK, Built, Compute, FeatureStore, open_store
 from fedsim.models import TaskModel
 
@@ -28,12 +29,16 @@ class PrefixFeatures:
         config: the experiment.
         model: computes the features.
         images: of the split.
+        beside: features of another split, which have their part of ``cluster.gpu_features_gb`` first.
 
     Attributes:
         warnings: what was tolerated.
+        resident_bytes: size of the features that may stay on a GPU, this split's and the other's.
     """
 
-    def __init__(self, config: Config, model: TaskModel, images: Images) -> None:
+    def __init__(
+        self, config: Config, model: TaskModel, images: Images, *, beside: PrefixFeatures | None = None
+    ) -> None:
         self._config, self._model, self._images = config, model, images
         backbone = model.backbone
         self._decoder = Decoder(
@@ -42,7 +47,15 @@ class PrefixFeatures:
         self._dtype = np.dtype(config.model.feature_dtype)
         self.warnings: list[str] = []
         self._root = Path(config.cluster.feature_store or _default_root()).expanduser()
+        size = backbone.input_size
+        self._shape = tuple(model.prefix_features(np.zeros((1, size, size, 3), np.uint8)).shape[1:])
         self._store = self._feature_store()
+        self.resident_bytes: int = beside.resident_bytes if beside is not None else 0
+        self._resident: Resident | None = None
+        size_bytes = len(images) * math.prod(self._shape) * self._dtype.itemsize
+        if model.device.type != "cpu" and self.resident_bytes + size_bytes <= config.cluster.gpu_features_gb * 1e9:
+            self.resident_bytes += size_bytes
+            self._resident = Resident(len(images), self._shape, self._dtype, model.device)
 
     def prepare(self) -> Built:
         """Complete the store, together with all processes of this node that are at it; without one, decode all images.
@@ -56,8 +69,9 @@ class PrefixFeatures:
 
     def __call__(self, rows: np.ndarray) -> Tensor:
         """Features of some images, float32 on the model's device."""
-        features = self._read(rows)
-        return torch.from_numpy(features).to(self._model.device).float()
+        if self._resident is not None:
+            return self._resident(rows, self._read).float()
+        return torch.from_numpy(self._read(rows)).to(self._model.device).float()
 
     def _read(self, rows: np.ndarray) -> np.ndarray:
         if self._store is not None:
@@ -92,8 +106,7 @@ class PrefixFeatures:
         self.warnings.append(f"{len(corrupt)} of {images} images cannot be decoded and count as plain grey: {named}")
 
     def _feature_store(self) -> FeatureStore | None:
-        size, root = self._model.backbone.input_size, self._root
-        shape = tuple(self._model.prefix_features(np.zeros((1, size, size, 3), np.uint8)).shape[1:])
+        root, shape = self._root, self._shape
         gigabytes = len(self._images) * math.prod(shape) * self._dtype.itemsize / 1e9
         try:
             store = self._open(self._key(), shape, self._dtype, self._compute)
@@ -117,10 +130,10 @@ class PrefixFeatures:
     def _key(self) -> str:
         backbone = self._model.backbone
         preprocessing = (backbone.input_size, backbone.interpolation, backbone.mean, backbone.std)
-        text = (
-            f"checksummed {self._images.fingerprint()} {preprocessing} {self._dtype} {self._model.device.type} "
-            f"{torch.__version__}"
-        )
+        device = self._model.device.type
+        if device != "cpu":
+            device += torch.get_float32_matmul_precision()
+        text = f"checksummed {self._images.fingerprint()} {preprocessing} {self._dtype} {device} {torch.__version__}"
         weights = [np.atleast_1d(tensor.cpu().numpy()) for tensor in backbone.prefix.state_dict().values()]
         return digest(f"{text} {backbone.prefix!r}".encode(), *weights)
 

@@ -82,11 +82,11 @@ class _Client(MaskClient[DeltaMaskSettings]):
     def penalty(self, state: MaskState) -> Callable[[], torch.Tensor] | None:
         if not self.params.flip_penalty:
             return None
-        theta_g_d = torch.from_numpy(state.theta_d).to(self.model.device)
+        theta_g_d = self.theta(state)
         # A bit flips with probability |theta_k - theta_g|.
         return lambda: self.params.flip_penalty * (self._net.scores_d.sigmoid() - theta_g_d).abs().sum()
 
-    def encode(self, trained: np.ndarray, state: MaskState, task: ClientTask) -> dm.Update:
+    def encode(self, trained: torch.Tensor, state: MaskState, task: ClientTask) -> dm.Update:
         params, seed = self.params, self.experiment.seed
         kappa = dm.kappa_at(task.round, self.experiment.rounds, params.kappa, params.kappa_schedule, params.kappa_final)
         own = dm.stream_key(seed, "mask", task.round, task.client)
@@ -98,6 +98,7 @@ class _Client(MaskClient[DeltaMaskSettings]):
             codec=CODECS.get(params.codec),
             selection=params.selection,
             mask_key=own if params.reference == "independent" else None,
+            there=self.theta(state),
         )
 
 

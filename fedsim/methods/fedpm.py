@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
+import torch
 from pydantic import Field
 
 import deltamask as dm
@@ -20,10 +20,10 @@ class FedPMSettings(MaskSettings):
 
 
 class _Client(MaskClient[FedPMSettings]):
-    def encode(self, trained: np.ndarray, state: MaskState, task: ClientTask) -> dm.Update:
+    def encode(self, trained: torch.Tensor, state: MaskState, task: ClientTask) -> dm.Update:
         # Unlike DeltaMask's, this randomness is the client's own: the whole mask is sent.
         mask_d = dm.bernoulli_mask(trained, dm.stream_key(self.experiment.seed, "mask", task.round, task.client))
-        return dm.Update(pack_mask(mask_d, _CODEC))
+        return dm.Update(pack_mask(mask_d.cpu().numpy(), _CODEC))
 
 
 class _Server(WholeMaskServer[FedPMSettings]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+import torch
 from pydantic import Field
 
 import deltamask as dm
@@ -95,10 +96,10 @@ def _draw(start, stop, key, theta_g_d, selected_b, block, bits, mask_d):  # type
 
 
 class _Client(MaskClient[KlmsSettings]):
-    def encode(self, trained: np.ndarray, state: MaskState, task: ClientTask) -> dm.Update:
+    def encode(self, trained: torch.Tensor, state: MaskState, task: ClientTask) -> dm.Update:
         seed, params = self.experiment.seed, self.params
         key, own_key = (dm.stream_key(seed, purpose, task.round, task.client) for purpose in ("samples", "selection"))
-        return dm.Update(encode_mask(trained, state.theta_d, key, own_key, params.block, params.bits))
+        return dm.Update(encode_mask(trained.cpu().numpy(), state.theta_d, key, own_key, params.block, params.bits))
 
 
 class _Server(WholeMaskServer[KlmsSettings]):

@@ -117,13 +117,26 @@ class CountedClient(MethodClient[C]):
 class MaskClient(CountedClient[M]):
     """Trains the scores of a probabilistic mask; a subclass says what is sent of the probabilities.
 
-    What training gives is the client's probabilities, float32 of shape ``(d,)``.
+    What training gives is the client's probabilities, float32 of shape ``(d,)``, on the model's device.
     """
 
     def __init__(self, params: M, experiment: Experiment, model: TaskModel) -> None:
         super().__init__(params, experiment, model)
         self._net = dm.MaskedModule(model.network, model.masked_names).to(model.device)
         self._training = LocalTraining(experiment.train, experiment.seed)
+        self._loaded: tuple[np.ndarray, torch.Tensor, torch.Tensor] | None = None
+
+    def theta(self, state: MaskState) -> torch.Tensor:
+        """The probabilities of a state on the model's device, copied there once for all clients of a round."""
+        return self._start(state)[0]
+
+    def _start(self, state: MaskState) -> tuple[torch.Tensor, torch.Tensor]:
+        """The probabilities of a state and their scores, on the model's device."""
+        if self._loaded is None or self._loaded[0] is not state.theta_d:
+            self._net.load_theta(state.theta_d)
+            theta_d = torch.tensor(state.theta_d, device=self.model.device)
+            self._loaded = (state.theta_d, theta_d, self._net.scores_d.detach().clone())
+        return self._loaded[1:]
 
     def penalty(self, state: MaskState) -> Callable[[], torch.Tensor] | None:
         """A term of the loss of a client that trains from this state; None: no term."""
@@ -132,19 +145,20 @@ class MaskClient(CountedClient[M]):
     def train(self, state: MaskState, task: ClientTask) -> Trained:
         self.model.load_head(state.head)
         net = self._net
-        net.load_theta(state.theta_d)
+        net.scores_d.data.copy_(self._start(state)[1])
 
         def logits(x: torch.Tensor, step: int) -> torch.Tensor:
             key = dm.stream_key(self.experiment.seed, "train", task.round, task.client, step)
-            multiplier_d = net.sample(key) if self.params.forward == "sampled" else net.scores_d.sigmoid()
-            output: torch.Tensor = net(x, multiplier_d)
+            output: torch.Tensor = (
+                net(x, key=key) if self.params.forward == "sampled" else net(x, net.scores_d.sigmoid())
+            )
             return output
 
         loss = self._training.run([net.scores_d], task, logits, penalty=self.penalty(state))
-        return Trained(net.theta().cpu().numpy(), loss)
+        return Trained(net.theta(), loss)
 
     def evaluations(self, state: MaskState, round_index: int) -> dict[str, Callable[[], Forward]]:
-        theta_d = torch.from_numpy(state.theta_d).to(self.model.device)
+        theta_d = self.theta(state)
         key = dm.stream_key(self.experiment.seed, "evaluation", round_index)
         multipliers: dict[str, Callable[[], torch.Tensor]] = {
             "mean": lambda: (theta_d > 0.5).float() if self.params.deployed == "mask" else theta_d,

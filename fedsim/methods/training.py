@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,8 @@ class LocalTraining:
         optimizer = make_optimizer(self._settings, parameters)
         losses = []
         for step, (x, y) in enumerate(self._batches(task, task.features if inputs is None else inputs)):
-            loss = F.cross_entropy(self._adjusted(logits(x, step), task.labels), y)
+            with autocast(self._settings.precision, x.device):
+                loss = F.cross_entropy(self._adjusted(logits(x, step), task.labels), y)
             optimizer.zero_grad()
             (loss if penalty is None else loss + penalty()).backward()
             optimizer.step()
@@ -78,10 +80,15 @@ class LocalTraining:
                 yield inputs[chosen], task.labels[chosen]
 
 
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """What computes matrix products of a forward pass in ``train.precision``; tf32 is a property of the process."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
 def make_optimizer(settings: TrainSettings, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
     """A fresh optimiser with the learning rate of the settings."""
     if settings.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=settings.lr)
+        return torch.optim.Adam(parameters, lr=settings.lr, fused=True)
     sgd = NormalizedSGD if settings.optimizer == "normalized-sgd" else torch.optim.SGD
     return sgd(parameters, lr=settings.lr, momentum=settings.momentum)
 

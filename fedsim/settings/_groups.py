@@ -85,6 +85,10 @@ class TrainSettings(Settings):
         "adam", description="optimiser, fresh each round; normalized-sgd divides the gradient by its global RMS"
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of the sgd optimisers")
+    precision: Literal["float32", "tf32", "bf16"] = Field(
+        "float32",
+        description="rounding of matrix products in training and evaluation: tf32 on GPUs alone, bf16 by autocast",
+    )
     logit_adjustment: float | None = Field(
         None, gt=0, le=1e6, description="samples a class added to the client's before their log shares join the logits"
     )
@@ -117,6 +121,9 @@ class ClusterSettings(Settings):
     workers: int | None = Field(None, ge=1, le=100_000, description="worker actors; as many as fit when not given")
     cpus_per_worker: float = Field(1.0, gt=0, le=4096, description="CPUs of a worker, also its threads")
     gpus_per_worker: float = Field(0.0, ge=0, le=64, description="GPU share of a worker; above 0 it computes on CUDA")
+    gpu_features_gb: float = Field(
+        4.0, ge=0, description="prefix features that a worker keeps in its GPU's memory; those beyond it are sent there"
+    )
     start_seconds: float = Field(300.0, gt=0, le=86_400, description="time for workers to start before the run fails")
     feature_store: str | None = Field(
         None, description="node-local folder of prefix features; $FEDSIM_CACHE/features or ~/.cache/fedsim/features"

@@ -46,16 +46,17 @@ def test_sampled_masks_follow_theta_and_their_stream(mlp):
     theta = np.random.default_rng(0).uniform(0.05, 0.95, net.size).astype(np.float32)
     net.load_theta(theta)
     np.testing.assert_allclose(net.theta().numpy(), theta, atol=1e-6)
-    assert torch.equal(net.sample(5), bernoulli_mask(net.theta(), 5).float())
-    assert not torch.equal(net.sample(5), net.sample(6))
+    x = torch.randn(6, 4)
+    assert torch.equal(net(x, key=5), net(x, bernoulli_mask(net.theta(), 5).float()))
+    assert not torch.equal(net(x, key=5), net(x, key=6))
 
 
 def test_gradient_goes_straight_through_the_sampling(mlp):
     net = MaskedModule(mlp, select_parameters(mlp))
     net.load_theta(torch.full((net.size,), 0.7))
     x, y = torch.randn(6, 4), torch.randint(0, 3, (6,))
-    nn.functional.cross_entropy(net(x, net.sample(1)), y).backward()
-    mask = net.sample(1).detach().requires_grad_(True)
+    nn.functional.cross_entropy(net(x, key=1), y).backward()
+    mask = bernoulli_mask(net.theta(), 1).float().requires_grad_(True)
     nn.functional.cross_entropy(net(x, mask), y).backward()
     torch.testing.assert_close(net.scores_d.grad, mask.grad * 0.7 * 0.3)  # dL/dm * sigmoid'(s)
     assert all(p.grad is None for p in mlp.parameters())
@@ -72,7 +73,7 @@ def test_training_lowers_the_loss_without_touching_the_weights():
     optimizer = torch.optim.Adam([net.scores_d], lr=0.1)
     losses = []
     for step in range(60):
-        loss = nn.functional.cross_entropy(net(x, net.sample(step)), y)
+        loss = nn.functional.cross_entropy(net(x, key=step), y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -99,7 +100,7 @@ def test_the_statistics_of_a_frozen_network_stay_in_training():
     masked = MaskedModule(network, select_parameters(network))
     before = {name: value.clone() for name, value in network.state_dict().items()}
     masked.train()
-    masked(torch.randn(8, 3, 5, 5), masked.sample(0)).sum().backward()
+    masked(torch.randn(8, 3, 5, 5), key=0).sum().backward()
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     assert network[2].training
     assert masked.train() is masked
