@@ -102,6 +102,9 @@ def test_what_is_said_of_the_real_backbone_is_in_the_committed_result():
     def pair(values):
         return f"{values[10.0]:.1f} and {values[0.1]:.1f}"
 
+    def sizes(label):
+        return f"{total[label][10.0]:.2f} and {total[label][0.1]:.2f}"
+
     whole, sampled = f"{masks}, kappa 1, expected, deployed expected", f"{masks}, kappa 0.3, sampled"
     small = f"{whole}, small head"
     over, below = points[masks] - points[head], points[tuned] - points[masks]
@@ -125,7 +128,9 @@ def test_what_is_said_of_the_real_backbone_is_in_the_committed_result():
         f"{pair(points['eden, rate 0.01'])}, as accurate as fine-tuning for a "
         f"{total[tuned][10.0] / total['eden, rate 0.01'][10.0]:.0f}th",
         f"EDEN at one bit reach {pair(points['lora, rank 1, eden rate 1'])}, and biases {pair(points['bitfit'])}",
-        f"as in the papers, reach {pair(points[sampled])}.",
+        f"as in the papers, reach {pair(points[sampled])};",
+        f"`deltamask` through the exact coder {pair(points['deltamask, range'])} in {sizes('deltamask, range')} MB, "
+        f"`fedpm` {pair(points['fedpm'])} in {sizes('fedpm')} MB.",
         f"Averaged linear probes reach {points['linear-probe'][10.0]:.1f}",
     ):
         assert statement in methods, statement

@@ -4,6 +4,7 @@ import torch
 
 from deltamask.fused import masked_weights, score_gradient
 from deltamask.sampling import bernoulli_mask
+from deltamask.update import encode
 
 devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 D = 100_003
@@ -30,3 +31,16 @@ def test_gradients_go_to_scores_as_if_the_mask_were_theta(device):
     theta_d, weights_d, grad_d = _arrays(device)
     found = score_gradient(grad_d, weights_d, theta_d)
     torch.testing.assert_close(found, grad_d * weights_d * theta_d * (1 - theta_d))
+
+
+@pytest.mark.parametrize("device", devices)
+@pytest.mark.parametrize("mask_key", [None, 3])
+def test_a_tensor_is_encoded_as_an_array_is(device, mask_key):
+    theta_g_d, noise_d, _ = (a.cpu().numpy() for a in _arrays("cpu"))
+    theta_g_d = theta_g_d.clip(0.05, 0.95)
+    theta_k_d = (theta_g_d + 0.02 * noise_d).astype(np.float32).clip(0, 1)
+    expected = encode(theta_k_d, theta_g_d, 1, kappa=0.5, mask_key=mask_key)
+    there = torch.from_numpy(theta_g_d).to(device)
+    for copy in (None, there):
+        found = encode(torch.from_numpy(theta_k_d).to(device), theta_g_d, 1, kappa=0.5, mask_key=mask_key, there=copy)
+        assert found == expected

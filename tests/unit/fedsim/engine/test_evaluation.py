@@ -45,3 +45,12 @@ def test_an_interrupted_run_keeps_its_last_evaluation(small_config, tmp_path):
     assert fedsim.resume(tmp_path / run["run_id"]).row["final_accuracy"] > 0
     budget = tables.accuracy_at_bytes(results.load(tmp_path), [1e9])
     assert budget["accuracy at 1000 MB"].notna().all()
+
+
+def test_a_run_in_bf16_is_close_to_one_in_float32(small_config):
+    exact, rounded = (
+        run_rounds(small_config("rounds=1", f"train.precision={precision}"))[2] for precision in ("float32", "bf16")
+    )
+    assert exact[0].round["state_digest"] == rounded[0].round["state_digest"]  # the head is fitted in float32
+    assert exact[1].round["state_digest"] != rounded[1].round["state_digest"]
+    assert abs(exact[1].round["loss"] - rounded[1].round["loss"]) < 0.1

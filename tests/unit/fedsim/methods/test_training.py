@@ -48,3 +48,24 @@ def test_logit_adjustment_is_by_the_classes_of_the_client_not_of_the_batch():
     adjusted = torch.log_softmax(torch.tensor([0.3, -0.2]) + shares.log(), 0)
     assert losses[1] == pytest.approx(float(-(3 * adjusted[0] + adjusted[1]) / 4), abs=1e-4)
     assert losses[0] != pytest.approx(losses[1], abs=1e-2)
+
+
+def test_bf16_rounds_products_and_not_parameters():
+    torch.manual_seed(0)
+    task = ClientTask(1, 0, torch.randn(8, 16), torch.arange(8) % 3)
+    trained, seen = {}, {}
+    for precision in ("float32", "tf32", "bf16"):
+        weight = torch.nn.Parameter(torch.full((3, 16), 0.1))
+
+        def logits(x, step, weight=weight, precision=precision):
+            product = torch.nn.functional.linear(x, weight)
+            seen[precision] = product.dtype
+            return product
+
+        LocalTraining(TrainSettings(precision=precision, epochs=3), 0).run([weight], task, logits)
+        trained[precision] = weight.detach()
+    assert seen == {"float32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
+    assert trained["bf16"].dtype == torch.float32
+    assert torch.equal(trained["tf32"], trained["float32"])  # a CPU has no tf32
+    assert not torch.equal(trained["bf16"], trained["float32"])
+    torch.testing.assert_close(trained["bf16"], trained["float32"], atol=0.05, rtol=0)
