@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import struct
+
 import numba
 import numpy as np
 
+from deltamask import parallel
 from deltamask.bitcoder import (
     ONE,
     adapt,
@@ -17,7 +20,10 @@ from deltamask.bitcoder import (
     read_words,
     write_words,
 )
+from deltamask.payload import PayloadError
 
+_PART = 1 << 22  # entries that are coded together
+_SIZE = struct.Struct("<I")
 _LENGTHS = 48  # bits of a magnitude, at most
 _PREFIXES = 1 << 11  # so much of a magnitude adapts; what follows is coded evenly
 _DIFFERS = 0  # first context of each kind of bit, of a class: whether it differs, given how many of the last two did
@@ -29,13 +35,21 @@ _OF_CLASS = _LONGER + _LENGTHS
 def encode_integers(values_d: np.ndarray, expected_d: np.ndarray, classes_d: np.ndarray) -> bytes:
     """Integers by their differences from the expected ones; nothing but these has to be close to zero.
 
+    Very long arrays are coded in parts of 4 Mi entries, each from the start, so that threads can share them.
+
     Args:
         values_d: integers of shape ``(d,)``, less than 2^47 from the expected ones.
         expected_d: what the decoder expects, integers of shape ``(d,)`` or ``(1,)`` for one value everywhere.
         classes_d: uint8 of shape ``(d,)`` or ``(1,)``; integers of one class share their statistics.
     """
-    differences_d = np.subtract(values_d, expected_d, dtype=np.int64)
-    return write_words(lambda words: _encode(words, differences_d, classes_d), differences_d.size // 16 + 64)
+
+    def encode(part: slice) -> bytes:
+        expected, classes = (array_d[part] if array_d.size > 1 else array_d for array_d in (expected_d, classes_d))
+        differences = np.subtract(values_d[part], expected, dtype=np.int64)
+        return write_words(lambda words: _encode(words, differences, classes), differences.size // 16 + 64)
+
+    parts = parallel.each(encode, _parts(values_d.size))
+    return parts[0] if len(parts) == 1 else b"".join(_SIZE.pack(len(part)) + part for part in parts)
 
 
 def decode_integers(
@@ -46,10 +60,36 @@ def decode_integers(
     Raises:
         PayloadError: no encoder wrote these bytes.
     """
-    differences_d = np.empty(dimension, np.int64)
-    read_words(what, data, lambda words: _decode(words, differences_d, classes_d))
-    differences_d += expected_d
-    return differences_d
+    values_d, data, parts = np.empty(dimension, np.int64), memoryview(data), _parts(dimension)
+
+    def decode(found: tuple[slice, memoryview]) -> None:
+        part, words_of_part = found
+        expected, classes = (array_d[part] if array_d.size > 1 else array_d for array_d in (expected_d, classes_d))
+        read_words(what, words_of_part, lambda words: _decode(words, values_d[part], classes))
+        values_d[part] += expected
+
+    parallel.each(decode, zip(parts, _split(what, data, len(parts)), strict=True))
+    return values_d
+
+
+def _parts(dimension: int) -> list[slice]:
+    """Parts that are coded apart from each other, as both sides know from the dimension."""
+    return [slice(start, min(start + _PART, dimension)) for start in range(0, max(dimension, 1), _PART)]
+
+
+def _split(what: str, data: memoryview, count: int) -> list[memoryview]:
+    """The words of so many parts; where there are several, each begins with its length."""
+    if count == 1:
+        return [data]
+    found = []
+    for _ in range(count):
+        if len(data) < _SIZE.size or len(data) < (end := _SIZE.size + _SIZE.unpack_from(data)[0]):
+            raise PayloadError(f"{what}: expected more bytes, found {len(data)}")
+        found.append(data[_SIZE.size : end])
+        data = data[end:]
+    if data:
+        raise PayloadError(f"{what}: expected the end, found {len(data)} more bytes")
+    return found
 
 
 @numba.njit(inline="always")
@@ -63,7 +103,7 @@ def _prefix_context(length, prefix):  # type: ignore[no-untyped-def]
     return 256 * _OF_CLASS + length * _PREFIXES + prefix
 
 
-@numba.njit(cache=True)
+@numba.njit(nogil=True, cache=True)
 def _encode(words, differences_d, classes_d):  # type: ignore[no-untyped-def]
     chances, counts = _contexts()
     low, width, used = begin_encoding()
@@ -105,7 +145,7 @@ def _encode(words, differences_d, classes_d):  # type: ignore[no-untyped-def]
     return finish_encoding(low, used, words)
 
 
-@numba.njit(cache=True)
+@numba.njit(nogil=True, cache=True)
 def _decode(words, differences_d, classes_d):  # type: ignore[no-untyped-def]
     chances, counts = _contexts()
     state = begin_decoding(words)

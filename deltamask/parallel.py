@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numba
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 _threads = len(os.sched_getaffinity(0))
 _pool: tuple[int, int, ThreadPoolExecutor] | None = None  # the process and the number of threads that it is for
@@ -26,6 +29,16 @@ def set_threads(threads: int) -> None:
     if threads < 1:
         raise ValueError(f"threads: found {threads}, allowed: at least 1")
     _threads = threads
+
+
+def threads() -> int:
+    """The number of threads of all loops of this process."""
+    return _threads
+
+
+def each(function: Callable[[A], B], items: Iterable[A]) -> list[B]:
+    """Results of a function that leaves Python's lock, in threads; it may not use a loop over indices itself."""
+    return [function(item) for item in items] if _threads == 1 else list(_executor().map(function, items))
 
 
 def over_indices(grain: int = 1 << 15) -> Callable[[Callable[..., None]], Callable[..., None]]:

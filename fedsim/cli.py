@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-import numpy as np
 import typer
 from rich.console import Console
 
@@ -153,6 +152,8 @@ def partition(
     """
     with _errors():
         config = _config(arguments)
+        import numpy as np
+
         from fedsim.data import load_dataset  # slow to import, as are the figures
         from fedsim.data.partition import make_partition
         from results import figures

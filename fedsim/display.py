@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -98,9 +97,11 @@ def _rounds_table(loaded: results.Results) -> Table:
 
 
 def _totals_table(run: Any, client_rounds: int) -> Table:
+    from pandas import isna  # slow to import, and help needs it not
+
     gain = 100 * (run.final_accuracy - run.linear_probe_accuracy)
     best = ""
-    if not pd.isna(run.best_round):
+    if not isna(run.best_round):
         best = f"{run.best_accuracy:.3f} in round {run.best_round:.0f}, the best on validation samples"
     table = Table(box=None, pad_edge=False, show_header=False)
     uplink, downlink = run.uplink_bytes / client_rounds, run.downlink_bytes / client_rounds

@@ -5,11 +5,16 @@ makes tables of papers from them; ``results.figures`` draws them and ``results.r
 are imported on their own, for they take matplotlib with them.
 """
 
-from results import schema
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from results.errors import DamagedError, LocationError, OwnershipError
-from results.frames import Results, load
-from results.locations import split as split_location
-from results.store import RunStore
+
+if TYPE_CHECKING:
+    from results import schema
+    from results.frames import Results, load
+    from results.locations import split as split_location
+    from results.store import RunStore
 
 __all__ = [
     "DamagedError",
@@ -21,3 +26,20 @@ __all__ = [
     "schema",
     "split_location",
 ]
+
+#: Modules and names of what is imported when it is first used: pandas and pyarrow take longer than many commands.
+_LATER = {
+    "Results": ("results.frames", "Results"),
+    "RunStore": ("results.store", "RunStore"),
+    "load": ("results.frames", "load"),
+    "split_location": ("results.locations", "split"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "schema":
+        return importlib.import_module("results.schema")
+    if name in _LATER:
+        module, attribute = _LATER[name]
+        return getattr(importlib.import_module(module), attribute)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -137,7 +137,7 @@ def _context(theta_d, key, i):  # type: ignore[no-untyped-def]
     return bucket * _DISTANCE_BINS + side
 
 
-@numba.njit(cache=True)
+@numba.njit(nogil=True, cache=True)
 def _contexts_of(indices, theta_d, key):  # type: ignore[no-untyped-def]
     """Contexts of some indices, and how often each context occurs among all."""
     contexts, seen = np.empty(indices.size, np.int64), np.zeros(_CONTEXTS, np.int64)
@@ -205,7 +205,7 @@ def _models():  # type: ignore[no-untyped-def]
     )
 
 
-@numba.njit(cache=True)
+@numba.njit(nogil=True, cache=True)
 def _encode(words, indices, theta_d, key, dimension):  # type: ignore[no-untyped-def]
     chances, counts, logits, weights = _models()
     low, width, used = begin_encoding()
@@ -227,7 +227,7 @@ def _encode(words, indices, theta_d, key, dimension):  # type: ignore[no-untyped
     return finish_encoding(low, used, words)
 
 
-@numba.njit(cache=True)
+@numba.njit(nogil=True, cache=True)
 def _decode(words, theta_d, key, flips_d):  # type: ignore[no-untyped-def]
     chances, counts, logits, weights = _models()
     state = begin_decoding(words)

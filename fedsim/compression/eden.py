@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 from pydantic import Field
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from deltamask import stream_key, uniform_bits
 from fedsim.compression.base import Compressor, check_end, read_array
@@ -90,10 +90,11 @@ class Eden(Compressor):
 @cache
 def lloyd_max_centroids(bits: int) -> np.ndarray:
     """The ``2 ** bits`` centroids that quantise N(0, 1) with least squared error, ascending (Lloyd 1982, Max 1960)."""
-    centroids = norm.ppf((np.arange(2**bits) + 0.5) / 2**bits)
+    centroids = ndtri((np.arange(2**bits) + 0.5) / 2**bits)
     for _ in range(100_000):
         borders = np.concatenate([[-np.inf], (centroids[1:] + centroids[:-1]) / 2, [np.inf]])
-        updated = -np.diff(norm.pdf(borders)) / np.diff(norm.cdf(borders))
+        density = np.exp(-(borders**2) / 2) / np.sqrt(2 * np.pi)
+        updated = -np.diff(density) / np.diff(ndtr(borders))
         if np.abs(updated - centroids).max() < 1e-8:
             break
         centroids = updated

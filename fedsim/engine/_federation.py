@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +15,14 @@ from fedsim.data import load_dataset
 from fedsim.engine._calibration import best_temperature, temperatures, tempered
 from fedsim.engine._downlink import Downlink
 from fedsim.engine._executors import Executor
-from fedsim.engine._faults import describe
 from fedsim.engine._phases import make_model, make_servers
+from fedsim.engine._received import decoded_ahead, in_order
 from fedsim.engine._rows import client_row, evaluation_columns, lost_row, totals
 from fedsim.engine._trainer import evaluation_pieces
-from fedsim.engine._types import Broadcast, PhaseName, Prepared, Upload
+from fedsim.engine._types import Broadcast, PhaseName, Prepared
 from fedsim.errors import CheckpointError, ClientError
 from fedsim.heads import FittedHeadSettings
-from fedsim.methods.wire import pack_relay, split_weight
+from fedsim.methods.wire import pack_relay
 
 #: Begins the names in :meth:`Federation.state` of what has no fixed form, such as one entry a round.
 VARYING = "varying."
@@ -180,36 +180,29 @@ class Federation:
         uploads: list[tuple[int, bytes]] = []
         size, seconds = 0, 0.0
         accepted = 0
-        for upload in _in_order(self._executor.train(phase, index, members, broadcast, kept), members):
+        arriving = self._executor.train(phase, index, members, broadcast, kept)
+        for upload, received in decoded_ahead(server, index, in_order(arriving, members)):
             sent, downlink = upload.update.payload, downlinks[upload.client]
-            decoding = time.perf_counter()
-            error, decoded, weight = upload.error, None, 1
-            if error is None:
-                try:
-                    payload, weight = split_weight(sent, server.params.weighted)
-                    decoded = server.decode(index, upload.client, payload)
-                except dm.PayloadError as fault:
-                    error = describe(fault)
-            decoded_at = time.perf_counter()
-            if error is not None:
+            accumulating = time.perf_counter()
+            if received.error is not None:
                 if self._config.on_client_error == "fail":
-                    reason, _, calls = error.partition("\n")
+                    reason, _, calls = received.error.partition("\n")
                     raise ClientError(f"client {upload.client} of round {index} failed: {reason}", calls)
-                rows.append(lost_row(index, upload, downlink, error))
+                rows.append(lost_row(index, upload, downlink, received.error))
                 continue
-            server.accumulate(decoded, weight)
+            server.accumulate(received.decoded, received.weight)
             accepted += 1
-            seconds += time.perf_counter() - decoded_at
+            seconds += time.perf_counter() - accumulating
             if upload.kept:
                 self._kept[upload.client] = index
-            if isinstance(decoded, dm.Decoded):
-                flips.append(decoded.flips.size)
+            if isinstance(received.decoded, dm.Decoded):
+                flips.append(received.decoded.flips.size)
             size += len(sent)
             if server.replayable and size <= _RELAYED * self.dimension:
                 uploads.append((upload.client, sent))
             else:
                 uploads.clear()
-            rows.append(client_row(index, upload, self.dimension, downlink, decoded_at - decoding))
+            rows.append(client_row(index, upload, self.dimension, downlink, received.seconds))
         if accepted < min(self._config.min_clients, len(members)):
             raise ClientError(
                 f"min_clients: found {accepted} of the {len(members)} clients of round {index} that are not lost, "
@@ -221,17 +214,3 @@ class Federation:
 def _first_error(rows: list[dict[str, Any]]) -> str:
     text: str = next(row["error"] for row in rows if "error" in row)
     return text.partition("\n")[0]
-
-
-def _in_order(uploads: Iterator[Upload], cohort: list[int]) -> Iterator[Upload]:
-    """Uploads in client order; those that arrive early wait, as bytes."""
-    waiting: dict[int, Upload] = {}
-    expected = iter(cohort)
-    following: int | None = next(expected)
-    for upload in uploads:
-        waiting[upload.client] = upload
-        while following in waiting:
-            yield waiting.pop(following)
-            following = next(expected, None)
-    if following is not None:
-        raise RuntimeError(f"executor: expected an upload of client {following}, found none")

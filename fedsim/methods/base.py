@@ -135,6 +135,8 @@ class MethodServer(ABC, Generic[P]):
     def decode(self, round_index: int, client: int, payload: bytes) -> Any:
         """Decode one upload: a :class:`deltamask.Decoded`, or whatever :meth:`accumulate` takes.
 
+        Several uploads of a round may be decoded at once, in threads.
+
         Raises:
             PayloadError: the bytes are not an upload of this method.
         """

@@ -11,9 +11,9 @@ from pydantic import Field
 
 import deltamask as dm
 from deltamask.delta import KappaSchedule, Selection
-from fedsim.methods.base import ClientTask, Method
+from fedsim.methods.base import ClientTask
 from fedsim.methods.codecs import CODECS, CodecName
-from fedsim.methods.mask import MaskClient, MaskServer, MaskSettings, MaskState
+from fedsim.methods.mask import MaskClient, MaskMethod, MaskServer, MaskSettings, MaskState
 
 
 class DeltaMaskSettings(MaskSettings):
@@ -108,7 +108,7 @@ class _Server(MaskServer[DeltaMaskSettings]):
         return dm.decode(payload, self._probabilities.theta_d, key, codec=CODECS.get(self.params.codec))
 
 
-class DeltaMask(Method):
+class DeltaMask(MaskMethod):
     """Tsouvalas, Asano, Saeed: "Federated Fine-Tuning of Foundation Models via Probabilistic Masking" (2311.17299)."""
 
     name = "deltamask"
@@ -118,6 +118,7 @@ class DeltaMask(Method):
 
     @classmethod
     def compile_kernels(cls, params: DeltaMaskSettings) -> None:
+        super().compile_kernels(params)
         codec = CODECS.get(params.codec)
         theta_k_d, theta_g_d = (np.full(64, theta, np.float32) for theta in (0.9, 0.5))
         dm.decode(dm.encode(theta_k_d, theta_g_d, key=0, codec=codec).payload, theta_g_d, key=0, codec=codec)

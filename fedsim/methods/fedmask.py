@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 import deltamask as dm
-from fedsim.methods.base import ClientTask, Forward, Method, Trained
-from fedsim.methods.mask import CountedClient, CountedSettings, MaskState, WholeMaskServer, pack_mask
+from fedsim.methods.base import ClientTask, Forward, Trained
+from fedsim.methods.mask import CountedClient, CountedSettings, MaskMethod, MaskState, WholeMaskServer, pack_mask
 from fedsim.methods.training import LocalTraining
 from fedsim.models import TaskModel
 from fedsim.settings import Experiment
@@ -26,7 +26,7 @@ class FedMaskSettings(CountedSettings):
     score_init: float = Field(1.0, ge=-10, le=10, description="real-valued score of every mask bit at the start")
     threshold: float = Field(0.5, gt=0, lt=1, description="scores above it keep their weight")
 
-    def initial(self, experiment: Experiment, dimension: int) -> dm.BetaPosterior:
+    def probabilities(self, dimension: int, participation: float) -> dm.BetaPosterior:
         return dm.BetaPosterior(dimension)  # for its counts: of each bit's ones among the last round's masks
 
     def scores(self, counts: dm.GlobalProbabilities) -> np.ndarray:
@@ -77,7 +77,7 @@ class _Server(WholeMaskServer[FedMaskSettings]):
     codec = _CODEC
 
 
-class FedMask(Method):
+class FedMask(MaskMethod):
     """Li et al., "FedMask: Joint Computation and Communication-Efficient Personalized Federated Learning" (2021).
 
     The paper personalises: it averages the entries that clients' masks have in common. Here, as in the comparisons of

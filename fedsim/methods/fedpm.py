@@ -6,8 +6,8 @@ import torch
 from pydantic import Field
 
 import deltamask as dm
-from fedsim.methods.base import ClientTask, Method
-from fedsim.methods.mask import MaskClient, MaskSettings, MaskState, WholeMaskServer, pack_mask
+from fedsim.methods.base import ClientTask
+from fedsim.methods.mask import MaskClient, MaskMethod, MaskSettings, MaskState, WholeMaskServer, pack_mask
 
 _CODEC = "arithmetic"
 
@@ -30,7 +30,7 @@ class _Server(WholeMaskServer[FedPMSettings]):
     codec = _CODEC
 
 
-class FedPM(Method):
+class FedPM(MaskMethod):
     """Isik et al., "Sparse Random Networks for Communication-Efficient Federated Learning" (ICLR 2023).
 
     The paper's bitrate is the entropy of the mask; here it is the length of a real arithmetic code. Its scores start

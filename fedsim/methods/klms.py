@@ -12,9 +12,9 @@ from deltamask import payload
 from deltamask.parallel import over_indices
 from deltamask.payload import PayloadError
 from deltamask.sampling import bits_at
-from fedsim.methods.base import ClientTask, Method
+from fedsim.methods.base import ClientTask
 from fedsim.methods.fedpm import FedPMSettings
-from fedsim.methods.mask import MaskClient, MaskState, WholeMaskServer
+from fedsim.methods.mask import MaskClient, MaskMethod, MaskState, WholeMaskServer
 
 _SMALLEST = 2.0**-24  # of a client's probability and its complement, so that logarithms are finite
 
@@ -108,7 +108,7 @@ class _Server(WholeMaskServer[KlmsSettings]):
         return decode_mask(payload, self._probabilities.theta_d, key, self.params.block, self.params.bits)
 
 
-class Klms(Method):
+class Klms(MaskMethod):
     """Isik et al., "Adaptive Compression in Federated Learning via Side Information" (AISTATS 2024): FedPM-KLMS.
 
     Aggregation is FedPM's. A selected mask is distributed as the client's when ``method.bits`` exceeds the relative
@@ -124,6 +124,7 @@ class Klms(Method):
 
     @classmethod
     def compile_kernels(cls, params: KlmsSettings) -> None:
+        super().compile_kernels(params)
         theta_d = np.full(params.block, 0.5, np.float32)
         decode_mask(
             encode_mask(theta_d, theta_d, 0, 0, params.block, params.bits), theta_d, 0, params.block, params.bits

@@ -12,7 +12,8 @@ from pydantic import Field, model_validator
 
 import deltamask as dm
 from deltamask import codecs, payload
-from fedsim.methods.base import ClientTask, Forward, MethodClient, MethodServer, Trained
+from deltamask.fused import DrawnWeights
+from fedsim.methods.base import ClientTask, Forward, Method, MethodClient, MethodServer, Trained
 from fedsim.methods.training import LocalTraining
 from fedsim.methods.wire import pack_tensors, unpack_tensors
 from fedsim.models import TaskModel
@@ -22,9 +23,13 @@ from fedsim.settings import Experiment, MethodSettings
 class CountedSettings(MethodSettings):
     """Parameters of methods whose server counts mask bits."""
 
+    def probabilities(self, dimension: int, participation: float) -> dm.GlobalProbabilities:
+        """The keeper of the counts and of their probabilities, at its start."""
+        raise NotImplementedError
+
     def initial(self, experiment: Experiment, dimension: int) -> dm.GlobalProbabilities:
         """The counts and their probabilities before the first round, which both sides derive from the configuration."""
-        raise NotImplementedError
+        return self.probabilities(dimension, experiment.participation)
 
 
 class MaskSettings(CountedSettings):
@@ -49,7 +54,7 @@ class MaskSettings(CountedSettings):
     only_with: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {"theta_init": ("scores_init", ("constant",))}
 
     def probabilities(self, dimension: int, participation: float) -> dm.GlobalProbabilities:
-        """The keeper of the global probabilities, at its start: the Beta posterior, unless a subclass knows better."""
+        """The Beta posterior, unless a subclass knows better."""
         return dm.BetaPosterior(
             dimension,
             theta_init=self.theta_init,
@@ -59,7 +64,7 @@ class MaskSettings(CountedSettings):
         )
 
     def initial(self, experiment: Experiment, dimension: int) -> dm.GlobalProbabilities:
-        probabilities = self.probabilities(dimension, experiment.participation)
+        probabilities = super().initial(experiment, dimension)
         if self.scores_init == "normal":
             rng = np.random.Generator(np.random.Philox(key=dm.stream_key(experiment.seed, "scores")))
             probabilities.start((1 / (1 + np.exp(-rng.standard_normal(dimension)))).astype(np.float32))
@@ -233,3 +238,18 @@ class WholeMaskServer(MaskServer[C]):
 
     def accumulate(self, decoded: Any, weight: int) -> None:
         self._probabilities.observe(decoded, decoded)
+
+
+class MaskMethod(Method):
+    """A method whose server counts mask bits."""
+
+    @classmethod
+    def compile_kernels(cls, params: Any) -> None:
+        probabilities, again = (params.probabilities(64, participation=1.0) for _ in range(2))
+        initial, mask_d = probabilities.state(), np.arange(64) % 2 == 0
+        probabilities.observe(mask_d, ~mask_d)
+        dm.unpack_sums(dm.pack_sums(probabilities, probabilities.round_sums), probabilities)
+        probabilities.step()
+        dm.unpack_state(dm.pack_state(probabilities, initial), again)
+        scores_d = torch.zeros(64, requires_grad=True)
+        DrawnWeights.apply(scores_d, torch.ones(64), 0).sum().backward()

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+import results
 from fedsim.config import MOVED
 from fedsim.errors import ConfigError
 from fedsim.settings import DataSettings, ModelSettings, Settings, apply_override, check_size, explain_errors, read_yaml
-from results.schema import ROUNDS, RUNS
 
 _KINDS = ("grid", "choice", "uniform", "loguniform", "integer")
 
@@ -90,7 +90,7 @@ class SearchConfig(Settings):
     def _known_columns(cls, value: dict[str, str]) -> dict[str, str]:
         if not value:
             raise ValueError("found none, allowed: at least one column")
-        return _known(value, RUNS.names)
+        return _known(value, results.schema.RUNS.names)
 
 
 class EarlyStopping(Settings):
@@ -104,7 +104,7 @@ class EarlyStopping(Settings):
     @field_validator("column")
     @classmethod
     def _known_column(cls, value: str) -> str:
-        _known({value: ""}, ROUNDS.names)
+        _known({value: ""}, results.schema.ROUNDS.names)
         return value
 
 

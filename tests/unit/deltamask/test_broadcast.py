@@ -95,6 +95,21 @@ def test_integers_round_trip(values, expected, classes):
     assert np.array_equal(decode_integers("integers", data, expected_d, classes_d, len(values)), values_d)
 
 
+@pytest.mark.parametrize("size", [64, 65, 1000])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_long_arrays_are_coded_in_parts(monkeypatch, size, threads):
+    monkeypatch.setattr("deltamask.integers._PART", 64)
+    monkeypatch.setattr("deltamask.parallel._threads", threads)
+    rng = np.random.default_rng(0)
+    values_d, classes_d = rng.integers(-3, 4, size), rng.integers(0, 4, size).astype(np.uint8)
+    for expected_d in (np.zeros(1, np.int64), rng.integers(-3, 4, size)):
+        data = encode_integers(values_d, expected_d, classes_d)
+        assert np.array_equal(decode_integers("integers", data, expected_d, classes_d, size), values_d)
+        for damaged in (data[:-4], data + b"0000", b""):
+            with pytest.raises(PayloadError):
+                decode_integers("integers", damaged, expected_d, classes_d, size)
+
+
 @given(st.binary(max_size=80))
 def test_arbitrary_bytes_are_some_integers_or_the_typed_error(data):
     try:
