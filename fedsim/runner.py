@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -162,7 +162,8 @@ def _open(config: Config, output: str, prepare: Callable[[], None]) -> Iterator[
     with connect():
         workers = plan_workers(config.cluster, config.cohort_size)
         prepare()
-        yield RemoteSimulation(config, output, workers, command)
+        with closing(RemoteSimulation(config, output, workers, command)) as session:
+            yield session
 
 
 def _end(session: _Session, store: results.RunStore | None, status: str, error: str | None) -> None:

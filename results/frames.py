@@ -12,14 +12,11 @@ from typing import Any, Literal, TypeVar
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-from pyarrow import fs
 
-from results import locations
 from results.errors import DamagedError
-from results.parts import Part, list_parts, read_part
+from results.folders import run_folders, write_index
+from results.index import joined
 from results.schema import CLIENTS, GROWING, ROUNDS, RUNS
-from results.store import run_table
 
 _ATTEMPTS = 10
 _THREADS = 16  # more than cores: on an object store, most of the time is waiting
@@ -105,23 +102,21 @@ def _load(
     wanted: Mapping[str, list[str] | None],
     tables: Collection[str],
 ) -> Results:
-    folders = [found for path in paths for found in _run_folders(path)]
+    groups = [run_folders(path, {"runs", *tables}) for path in paths]
+    folders = [found for group in groups for found in group]
     _each(pool, lambda folder: folder.attempt(lambda: folder.read_run(wanted["runs"], where)), folders)
     chosen = [folder for folder in folders if folder.run is not None]
-    rows: dict[str, list[tuple[_Folder, pa.Table | None]]] = {"runs": [(folder, folder.run) for folder in chosen]}
     for table in GROWING:
-        files: list[tuple[_Folder, Part]] = []
         if table in tables:
-            listed = _each(pool, lambda folder: folder.parts(table), chosen)  # noqa: B023
-            files = [(folder, part) for folder, found in zip(chosen, listed, strict=True) for part in found]
-        read = _each(pool, lambda file: file[0].attempt(lambda: file[0].read(file[1], wanted[table])), files)  # noqa: B023
-        rows[table] = [(folder, part) for (folder, _), part in zip(files, read, strict=True)]
+            _each(pool, lambda folder: folder.attempt(lambda: folder.read_parts(table, wanted[table])), chosen)  # noqa: B023
+    whole = [folder for folder in chosen if folder.damage is None]
     frames = {
-        name: _frame(
-            [part for folder, part in rows[name] if folder.damage is None and part is not None], schema, wanted[name]
-        )
+        name: _frame(joined(rows for folder in whole for _, rows in folder.rows.get(name, ())), schema, wanted[name])
         for name, schema in _SCHEMAS.items()
     }
+    if not where and set(tables) == set(_SCHEMAS) and not any(wanted.values()):
+        for group in groups:
+            write_index(group)
     repeated = frames["runs"].loc[frames["runs"]["run_id"].duplicated(), "run_id"].tolist()
     if repeated:
         shown = ", ".join(map(repr, paths))
@@ -129,61 +124,6 @@ def _load(
     damaged = tuple(folder.damage for folder in folders if folder.damage is not None)
     running = [folder for folder in chosen if folder.is_running()]
     return Results(**frames, damaged=damaged, last_written=dict(_each(pool, lambda one: one.last_written(), running)))
-
-
-class _Folder:
-    """A run that is read; after the first damaged file of it, ``damage`` says what is wrong."""
-
-    def __init__(self, filesystem: fs.FileSystem, path: str) -> None:
-        self._fs, self._path = filesystem, path
-        self.run: pa.Table | None = None
-        self.damage: str | None = None
-
-    def attempt(self, read: Callable[[], _T]) -> _T | None:
-        try:
-            return read()
-        except DamagedError as error:
-            self.damage = str(error)
-            return None
-
-    def read_run(self, columns: list[str] | None, where: Mapping[str, pa.Array]) -> None:
-        """Read the row of the runs table, if it has the allowed values."""
-        place = f"{self._path}/run.parquet"
-        data = locations.read(self._fs, place)
-        if data is None:
-            raise FileNotFoundError(place)
-        run = run_table(data, place)
-        if _matches(run, where):
-            self.run = run if columns is None else run.select([name for name in columns if name in run.column_names])
-
-    def is_running(self) -> bool:
-        assert self.run is not None
-        return "status" in self.run.column_names and self.run["status"][0].as_py() == "running"
-
-    def last_written(self) -> tuple[str, datetime]:
-        """Name of the run, and when a file of it was written last."""
-        assert self.run is not None
-        infos = self._fs.get_file_info(fs.FileSelector(self._path, recursive=True))
-        return self.run["run_id"][0].as_py(), max(info.mtime for info in infos if info.is_file)
-
-    def parts(self, table: str) -> list[Part]:
-        return list_parts(self._fs, f"{self._path}/{table}")
-
-    def read(self, part: Part, columns: list[str] | None) -> pa.Table:
-        return read_part(self._fs, part, columns)
-
-
-def _run_folders(path: str) -> list[_Folder]:
-    filesystem, root = locations.open_filesystem(path)
-    root = root.rstrip("/")
-    is_folder = filesystem.get_file_info(root).type == fs.FileType.Directory
-    infos = filesystem.get_file_info(fs.FileSelector(root)) if is_folder else []
-    folders = [root, *sorted(info.path for info in infos if info.type == fs.FileType.Directory)]
-    infos = filesystem.get_file_info([f"{folder}/run.parquet" for folder in folders])
-    found = [_Folder(filesystem, folder) for folder, info in zip(folders, infos, strict=True) if info.is_file]
-    if not found:
-        raise FileNotFoundError(f"path: expected a run or a folder of runs, found none at {path!r}")
-    return found
 
 
 def _frame(parts: Sequence[pa.Table], schema: pa.Schema, columns: list[str] | None) -> pd.DataFrame:
@@ -206,15 +146,6 @@ def _allowed_values(name: str, value: Any) -> pa.Array:
         return pa.array(values, type=kind)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise ValueError(f"where.{name}: found {value!r}, allowed: values of the type {kind} ({error})") from error
-
-
-def _matches(run: pa.Table, where: Mapping[str, pa.Array]) -> bool:
-    """Whether the one row of ``run`` has an allowed value in each column; a file without the column has null there."""
-    for name, allowed in where.items():
-        value = run[name] if name in run.column_names else pa.nulls(len(run), allowed.type)
-        if not pc.all(pc.is_in(value, value_set=allowed)).as_py():
-            return False
-    return True
 
 
 def _check(field: str, found: Iterable[str], allowed: Iterable[str]) -> None:

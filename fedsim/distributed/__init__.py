@@ -2,7 +2,7 @@
 
 from fedsim.distributed._cluster import connect, plan_workers
 from fedsim.distributed._driver import RemoteSimulation
-from fedsim.distributed._executor import RayExecutor
+from fedsim.distributed._executor import RayExecutor, start_workers
 from fedsim.distributed._worker import Interrupted
 
-__all__ = ["Interrupted", "RayExecutor", "RemoteSimulation", "connect", "plan_workers"]
+__all__ = ["Interrupted", "RayExecutor", "RemoteSimulation", "connect", "plan_workers", "start_workers"]

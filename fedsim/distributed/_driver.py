@@ -10,7 +10,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fedsim.config import Config
-from fedsim.distributed._executor import RayExecutor
+from fedsim.distributed._executor import RayExecutor, start_workers
 from fedsim.distributed._worker import Interrupted
 from fedsim.engine import Simulation
 from fedsim.errors import WorkerLostError
@@ -18,16 +18,16 @@ from fedsim.errors import WorkerLostError
 
 @ray.remote
 class Driver:
-    """Owner of the round. A restarted driver goes on from the checkpoint.
+    """Owner of the round. A restarted driver goes on from the checkpoint, with the same workers.
 
     Args:
         config: the experiment.
         output: folder of all runs, absolute where it is local.
-        workers: number of worker actors to start.
+        workers: the worker actors.
         command: command line to store with the results.
     """
 
-    def __init__(self, config: Config, output: str, workers: int, command: str) -> None:
+    def __init__(self, config: Config, output: str, workers: list[Any], command: str) -> None:
         self._arguments = config, output, workers, command
         self._lock = threading.Lock()
         self._interrupted = threading.Event()
@@ -37,7 +37,7 @@ class Driver:
         # Not opened by the constructor: an error there would reach the caller as the death of an actor.
         if self._opened is None:
             config, output, workers, command = self._arguments
-            executor = RayExecutor(config.model_copy(update={"output": output}), workers, self._interrupted)
+            executor = RayExecutor(config, workers, self._interrupted)
             self._opened = Simulation(config, executor, output, command)
         return self._opened
 
@@ -69,11 +69,16 @@ _OPTIONS = {"num_cpus": 0, "max_restarts": 3, "max_task_retries": 3, "max_concur
 
 
 class RemoteSimulation:
-    """A :class:`Simulation` in a driver actor on this node; the same methods, and errors as they were raised there."""
+    """A :class:`Simulation` in a driver actor on this node; the same methods, and errors as they were raised there.
+
+    Driver and workers start side by side. The arguments are those of :class:`Driver`, but for the number of workers.
+    """
 
     def __init__(self, config: Config, output: str, workers: int, command: str) -> None:
+        self._workers = start_workers(config.model_copy(update={"output": output}), workers)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._driver = Driver.options(**_OPTIONS, scheduling_strategy=here).remote(config, output, workers, command)  # type: ignore[attr-defined]
+        options = _OPTIONS | {"scheduling_strategy": here}
+        self._driver = Driver.options(**options).remote(config, output, self._workers, command)  # type: ignore[attr-defined]
 
     def stored_rounds(self) -> list[dict[str, Any]]:
         """See :meth:`Simulation.stored_rounds`."""
@@ -92,6 +97,11 @@ class RemoteSimulation:
         row: dict[str, Any] = _get(self._driver.finish.remote(status, error))
         ray.kill(self._driver)
         return row
+
+    def close(self) -> None:
+        """Release the workers, also those of a driver that was lost."""
+        for worker in self._workers:
+            ray.kill(worker)
 
 
 def _get(reference: Any) -> Any:

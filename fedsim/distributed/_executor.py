@@ -30,6 +30,16 @@ _WAITING_BYTES = 2**30  # of uploads that wait for those before them
 _WAITING_UNKNOWN = 4  # uploads a worker that may wait while the size of none is known
 
 
+def start_workers(config: Config, count: int) -> list[Any]:
+    """Worker actors, which start while the caller goes on."""
+    options = {
+        "num_cpus": config.cluster.cpus_per_worker,
+        "num_gpus": config.cluster.gpus_per_worker,
+        "max_restarts": -1,
+    }
+    return [Worker.options(**options).remote(config) for _ in range(count)]  # type: ignore[attr-defined]
+
+
 class RayExecutor(Executor):
     """Computes clients in worker actors.
 
@@ -39,21 +49,16 @@ class RayExecutor(Executor):
 
     Args:
         config: the experiment; shards are balanced by the number of training samples of their clients.
-        workers: number of worker actors.
+        workers: the actors, as :func:`start_workers` starts them.
         interrupted: when set, by another thread, the call in progress raises :class:`Interrupted` soon.
     """
 
-    def __init__(self, config: Config, workers: int, interrupted: threading.Event | None = None) -> None:
+    def __init__(self, config: Config, workers: list[Any], interrupted: threading.Event | None = None) -> None:
         self._cluster, self._drop = config.cluster, config.on_client_error == "drop"
         partition = make_partition(load_dataset(config.data, config.seed), config.partition, config.seed)
         self._samples = partition.sizes()
-        self._owner = balanced_shards(self._samples, workers)
-        options = {
-            "num_cpus": config.cluster.cpus_per_worker,
-            "num_gpus": config.cluster.gpus_per_worker,
-            "max_restarts": -1,
-        }
-        self._workers = [Worker.options(**options).remote(config) for _ in range(workers)]  # type: ignore[attr-defined]
+        self._owner = balanced_shards(self._samples, len(workers))
+        self._workers = workers
         self._pool = Pool(self._workers, config.cluster, interrupted or threading.Event())
         self._largest: dict[PhaseName, int] = {}  # bytes of an upload
         self._published: tuple[Broadcast, Any] | None = None

@@ -81,7 +81,7 @@ class LocalTraining:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """What computes matrix products of a forward pass in ``train.precision``; tf32 is a property of the process."""
+    """A context that computes matrix products in ``train.precision``; tf32 is a property of the process."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 

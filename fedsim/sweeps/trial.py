@@ -9,7 +9,7 @@ from typing import Any
 from ray import tune
 
 from fedsim.config import Config
-from fedsim.distributed import RayExecutor
+from fedsim.distributed import RayExecutor, start_workers
 from fedsim.engine import Executor, SerialExecutor, Simulation, run_row, set_threads
 from fedsim.errors import ConfigError, DataError, in_words
 from results import OwnershipError, RunStore
@@ -77,7 +77,7 @@ def _executor(config: Config) -> Executor:
     if config.cluster.executor == "serial":
         return SerialExecutor(config)
     set_threads(1)
-    return RayExecutor(config, trial_workers(config))
+    return RayExecutor(config, start_workers(config, trial_workers(config)))
 
 
 def trial_workers(config: Config) -> int:

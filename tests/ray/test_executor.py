@@ -4,11 +4,16 @@ import pytest
 import ray
 
 from fedsim import ResourceError, WorkerLostError
-from fedsim.distributed import RayExecutor
+from fedsim.distributed import RayExecutor, start_workers
 from fedsim.engine import Broadcast, Federation, SerialExecutor
 from fedsim.methods import METHODS
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+def ray_executor(config, workers):
+    return RayExecutor(config, start_workers(config, workers))
+
 
 COLUMNS = ("accuracy", "accuracy_expected", "accuracy_sampled", "loss", "uplink_bytes", "flips", "state_digest")
 
@@ -41,7 +46,7 @@ def test_serial_one_worker_and_two_workers_are_identical(config):
     serial = rounds(config, SerialExecutor(config))
     assert len({row["state_digest"] for row in serial}) == 3
     for workers in (1, 2):
-        distributed = rounds(config, RayExecutor(config, workers))
+        distributed = rounds(config, ray_executor(config, workers))
         for expected, found in zip(serial, distributed, strict=True):
             for column in COLUMNS:
                 assert found.get(column) == expected.get(column), (workers, expected["round"], column)
@@ -58,7 +63,7 @@ def one_of_each_kind():
 @pytest.mark.parametrize("method", one_of_each_kind())
 def test_every_method_is_the_same_through_ray(small_config, method):
     config = small_config(f"method.name={method}", "data.train_samples=200", "data.test_samples=100")
-    serial, distributed = rounds(config, SerialExecutor(config)), rounds(config, RayExecutor(config, 2))
+    serial, distributed = rounds(config, SerialExecutor(config)), rounds(config, ray_executor(config, 2))
     for expected, found in zip(serial, distributed, strict=True):
         assert [found.get(column) for column in COLUMNS] == [expected.get(column) for column in COLUMNS]
 
@@ -71,7 +76,7 @@ def test_a_dead_worker_is_restarted_and_its_clients_are_redone(config, kill_acto
         if index == 2:
             killed.append(kill_actor("Worker"))
 
-    found = rounds(config, RayExecutor(config, 1), on_round)
+    found = rounds(config, ray_executor(config, 1), on_round)
     assert killed
     assert [r["state_digest"] for r in found] == [r["state_digest"] for r in expected]
     assert found[2]["retries"] >= 1
@@ -80,7 +85,7 @@ def test_a_dead_worker_is_restarted_and_its_clients_are_redone(config, kill_acto
 
 def test_a_worker_that_dies_after_its_first_upload_owes_only_the_others(small_config, kill_actor):
     config = small_config("partition.clients=6")
-    federation = Federation(config, executor := RayExecutor(config, 2))
+    federation = Federation(config, executor := ray_executor(config, 2))
     broadcast = federation.downlink.current("head", federation.servers["head"])
     results = []
     for result in executor.train("head", 0, range(6), broadcast, {}):
@@ -96,7 +101,7 @@ def test_a_worker_that_dies_after_its_first_upload_owes_only_the_others(small_co
 
 def test_workers_that_keep_dying_end_the_run_with_an_error(small_config, kill_actor):
     config = small_config("cluster.max_attempts=1")
-    federation = Federation(config, executor := RayExecutor(config, 1))
+    federation = Federation(config, executor := ray_executor(config, 1))
     federation.run_round()
     kill_actor("Worker")
     with pytest.raises(WorkerLostError, match=r"client 0 of round 1 was lost with worker 0, 1 time"):
@@ -106,7 +111,7 @@ def test_workers_that_keep_dying_end_the_run_with_an_error(small_config, kill_ac
 
 def test_evaluation_survives_a_dead_worker(small_config, kill_actor):
     config = small_config()
-    federation = Federation(config, executor := RayExecutor(config, 2))
+    federation = Federation(config, executor := ray_executor(config, 2))
     federation.run_round()
     broadcast = federation.downlink.current("method", federation.servers["method"])
     expected = executor.evaluate("method", 1, 3, broadcast)
@@ -117,7 +122,7 @@ def test_evaluation_survives_a_dead_worker(small_config, kill_actor):
 
 def test_errors_of_clients_arrive_as_they_were_raised(small_config):
     config = small_config()
-    executor = RayExecutor(config, 1)
+    executor = ray_executor(config, 1)
     with pytest.raises(ValueError, match="frame"):
         list(executor.train("method", 1, [0], Broadcast(b"not a broadcast"), {}))
     with pytest.raises(ValueError, match="frame"):
@@ -129,7 +134,7 @@ def test_workers_that_find_no_room_end_the_run_with_an_error(small_config):
     holder = ray.remote(num_cpus=2)(type("Holder", (), {"hold": lambda self: None})).remote()
     ray.get(holder.hold.remote())
     config = small_config("cluster.start_seconds=1")
-    executor = RayExecutor(config, 1)
+    executor = ray_executor(config, 1)
     with pytest.raises(ResourceError, match=r"1 of 1 did not start within cluster.start_seconds=1; the cluster has"):
         list(executor.train("head", 0, [0], b"", {}))
     executor.close()
@@ -142,7 +147,7 @@ HANGING = "method.name=tests.unit.fedsim.engine.faulty:Hanging"
 def test_a_client_that_hangs_is_computed_again_by_another_process(small_config, tmp_path):
     config = small_config(HANGING, f"method.marker={tmp_path}/hung", "cluster.client_seconds=10")
     expected = rounds(small_config("method.name=fedavg"), SerialExecutor(small_config("method.name=fedavg")))
-    found = rounds(config, RayExecutor(config, 2))
+    found = rounds(config, ray_executor(config, 2))
     assert [row["state_digest"] for row in found] == [row["state_digest"] for row in expected]
     assert found[1]["retries"] >= 1
 
@@ -155,14 +160,14 @@ def test_a_client_that_always_hangs_ends_the_run_by_name_or_is_left_out(small_co
         "cluster.max_attempts=1",
     ]
     config = small_config(HANGING, *keys)
-    executor = RayExecutor(config, 1)
+    executor = ray_executor(config, 1)
     with pytest.raises(
         WorkerLostError,
         match=r"client 1 of round 1 was lost with worker 0, 1 time.*nothing for cluster.client_seconds=5",
     ):
         rounds(config, executor)
     config = small_config(HANGING, "on_client_error=drop", *keys)
-    federation = Federation(config, executor := RayExecutor(config, 2))
+    federation = Federation(config, executor := ray_executor(config, 2))
     federation.run_round()
     outcome = federation.run_round()
     executor.close()
@@ -174,7 +179,7 @@ def test_a_client_that_always_hangs_ends_the_run_by_name_or_is_left_out(small_co
 
 def test_failing_clients_are_dropped_as_they_are_in_one_process(small_config):
     config = small_config("method.name=tests.unit.fedsim.engine.faulty:Faulty", "on_client_error=drop")
-    serial, found = rounds(config, SerialExecutor(config)), rounds(config, RayExecutor(config, 2))
+    serial, found = rounds(config, SerialExecutor(config)), rounds(config, ray_executor(config, 2))
     assert [row["lost_clients"] for row in found] == [0, 1, 0]
     assert [row["state_digest"] for row in found] == [row["state_digest"] for row in serial]
 
@@ -182,7 +187,7 @@ def test_failing_clients_are_dropped_as_they_are_in_one_process(small_config):
 def test_a_round_that_takes_too_long_ends_the_run_and_names_who_was_at_it(small_config, tmp_path):
     keys = [f"method.marker={tmp_path}/hung", "method.always=true", "cluster.round_seconds=20"]
     config = small_config(HANGING, *keys)
-    executor = RayExecutor(config, 1)
+    executor = ray_executor(config, 1)
     with pytest.raises(
         WorkerLostError, match=r"cluster.round_seconds=20 passed; still at work: worker 0: client 1 of round 1$"
     ):
