@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from typing import Any
 
 import ray
@@ -23,11 +24,11 @@ class Driver:
     Args:
         config: the experiment.
         output: folder of all runs, absolute where it is local.
-        workers: the worker actors.
+        workers: names of the worker actors. (Where an actor restarts, Ray warns of arguments that are actors.)
         command: command line to store with the results.
     """
 
-    def __init__(self, config: Config, output: str, workers: list[Any], command: str) -> None:
+    def __init__(self, config: Config, output: str, workers: list[str], command: str) -> None:
         self._arguments = config, output, workers, command
         self._lock = threading.Lock()
         self._interrupted = threading.Event()
@@ -37,7 +38,7 @@ class Driver:
         # Not opened by the constructor: an error there would reach the caller as the death of an actor.
         if self._opened is None:
             config, output, workers, command = self._arguments
-            executor = RayExecutor(config, workers, self._interrupted)
+            executor = RayExecutor(config, [ray.get_actor(name) for name in workers], self._interrupted)
             self._opened = Simulation(config, executor, output, command)
         return self._opened
 
@@ -75,10 +76,11 @@ class RemoteSimulation:
     """
 
     def __init__(self, config: Config, output: str, workers: int, command: str) -> None:
-        self._workers = start_workers(config.model_copy(update={"output": output}), workers)
+        names = [f"worker {index} {uuid.uuid4()}" for index in range(workers)]
+        self._workers = start_workers(config.model_copy(update={"output": output}), names)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = _OPTIONS | {"scheduling_strategy": here}
-        self._driver = Driver.options(**options).remote(config, output, self._workers, command)  # type: ignore[attr-defined]
+        self._driver = Driver.options(**options).remote(config, output, names, command)  # type: ignore[attr-defined]
 
     def stored_rounds(self) -> list[dict[str, Any]]:
         """See :meth:`Simulation.stored_rounds`."""

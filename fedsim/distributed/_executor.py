@@ -30,14 +30,14 @@ _WAITING_BYTES = 2**30  # of uploads that wait for those before them
 _WAITING_UNKNOWN = 4  # uploads a worker that may wait while the size of none is known
 
 
-def start_workers(config: Config, count: int) -> list[Any]:
-    """Worker actors, which start while the caller goes on."""
+def start_workers(config: Config, names: Sequence[str | None]) -> list[Any]:
+    """Worker actors, one a name (None: it needs none), which start while the caller goes on."""
     options = {
         "num_cpus": config.cluster.cpus_per_worker,
         "num_gpus": config.cluster.gpus_per_worker,
         "max_restarts": -1,
     }
-    return [Worker.options(**options).remote(config) for _ in range(count)]  # type: ignore[attr-defined]
+    return [Worker.options(**options, name=name).remote(config) for name in names]  # type: ignore[attr-defined]
 
 
 class RayExecutor(Executor):

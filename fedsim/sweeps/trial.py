@@ -77,7 +77,7 @@ def _executor(config: Config) -> Executor:
     if config.cluster.executor == "serial":
         return SerialExecutor(config)
     set_threads(1)
-    return RayExecutor(config, start_workers(config, trial_workers(config)))
+    return RayExecutor(config, start_workers(config, [None] * trial_workers(config)))
 
 
 def trial_workers(config: Config) -> int:

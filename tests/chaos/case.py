@@ -108,10 +108,16 @@ class Case:
 
 
 def pick(case: Case, running: Terminal, mark: str) -> int:
-    """Any of the processes of a command whose own command line begins with or has ``mark``."""
-    known, wanted = commands(), mark.encode()
-    found = [pid for pid in family(running.process.pid) if known.get(pid, b"").startswith(wanted)]
-    return case.rng.choice(found or [pid for pid in family(running.process.pid) if wanted in known.get(pid, b"")])
+    """Any of the processes of a command whose own command line begins with or has ``mark``, once there is one."""
+    wanted, deadline = mark.encode(), time.monotonic() + 60
+    while time.monotonic() < deadline:
+        known = commands()
+        own = [(pid, known.get(pid, b"")) for pid in family(running.process.pid)]
+        found = [pid for pid, line in own if line.startswith(wanted)] or [pid for pid, line in own if wanted in line]
+        if found:
+            return case.rng.choice(found)
+        time.sleep(0.05)
+    raise AssertionError(f"no process {mark} within a minute")
 
 
 def differences(location: str, calm: results.Results) -> list[str]:

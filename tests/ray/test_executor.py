@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 def ray_executor(config, workers):
-    return RayExecutor(config, start_workers(config, workers))
+    return RayExecutor(config, start_workers(config, [None] * workers))
 
 
 COLUMNS = ("accuracy", "accuracy_expected", "accuracy_sampled", "loss", "uplink_bytes", "flips", "state_digest")
