@@ -145,7 +145,7 @@ def _tell(row: dict[str, Any]) -> None:
 
 
 def table(frame: pd.DataFrame) -> str:
-    """What a reader compares, as Markdown."""
+    """The columns that a reader compares, as Markdown."""
     shown = pd.DataFrame(
         {
             "model": frame["model"],

@@ -1,0 +1,1 @@
+"""The simulator against plain loops over the same work."""
