@@ -58,5 +58,5 @@ def _mask(start, stop, key, theta_d, weights_d, out_d):  # type: ignore[no-untyp
 
 @over_indices()
 def _gradient(start, stop, grad_d, weights_d, theta_d, out_d):  # type: ignore[no-untyped-def]
-    for i in range(start, stop):
+    for i in range(np.uint64(start), np.uint64(stop)):
         out_d[i] = grad_d[i] * weights_d[i] * theta_d[i] * (np.float32(1) - theta_d[i])

@@ -44,6 +44,9 @@ def each(function: Callable[[A], B], items: Iterable[A]) -> list[B]:
 def over_indices(grain: int = 1 << 15) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Decorator: compile ``loop(start, stop, *arrays)``, to be called as ``loop(size, *arrays)``.
 
+    Loop over ``range(np.uint64(start), np.uint64(stop))``: indices that may be negative are not vectorised, which makes
+    loops of arithmetic ten times slower.
+
     Args:
         grain: indices from which on a thread is worth its start.
     """

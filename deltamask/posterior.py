@@ -188,12 +188,12 @@ class BetaPosterior(GlobalProbabilities):
 
 @over_indices()
 def _add(start, stop, sums_d, mask_d, weight):  # type: ignore[no-untyped-def]
-    for i in range(start, stop):
+    for i in range(np.uint64(start), np.uint64(stop)):
         if mask_d[i]:
             sums_d[i] += weight
 
 
 @over_indices()
 def _expected(start, stop, theta_d, total, expected_d):  # type: ignore[no-untyped-def]
-    for i in range(start, stop):
+    for i in range(np.uint64(start), np.uint64(stop)):
         expected_d[i] = np.int64(np.rint(np.float64(theta_d[i]) * total))
