@@ -121,4 +121,5 @@ class DeltaMask(MaskMethod):
         super().compile_kernels(params)
         codec = CODECS.get(params.codec)
         theta_k_d, theta_g_d = (np.full(64, theta, np.float32) for theta in (0.9, 0.5))
-        dm.decode(dm.encode(theta_k_d, theta_g_d, key=0, codec=codec).payload, theta_g_d, key=0, codec=codec)
+        update = dm.encode(theta_k_d, theta_g_d, key=0, kappa=0.5, codec=codec, selection=params.selection)
+        dm.decode(update.payload, theta_g_d, key=0, codec=codec)
