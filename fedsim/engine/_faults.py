@@ -37,8 +37,8 @@ def out_of_memory(what: str) -> Iterator[None]:
         reason = str(error).partition(". ")[0]
         raise ResourceError(
             f"cluster.gpus_per_worker: the GPU's memory ran out under {what} ({reason}); a larger share means fewer "
-            "workers on a GPU; train.batch_size, model.masked_blocks and cluster.gpu_features_gb lower the need of each, "
-            "and so does train.precision=bf16"
+            "workers on a GPU; train.batch_size, model.masked_blocks, cluster.gpu_features_gb and train.precision=bf16 "
+            "lower the need of each"
         ) from error
     except MemoryError as error:
         raise ResourceError(
