@@ -47,7 +47,7 @@ def test_a_disturbed_run_equals_the_calm_one(fault, storage, seed, calm, tmp_pat
         differences="; ".join(wrong),
         lost_clients=int(found.rounds["lost_clients"].sum()),
         retries=int(found.rounds["retries"].sum()),
-        warnings=str(found.runs["warnings"].iloc[0] or "").replace(f"{tmp_path}/", ""),
+        warnings=found.runs["warnings"].fillna("").iloc[0].replace(f"{tmp_path}/", ""),
         seconds=time.monotonic() - started,
     )
     assert not wrong, (case.happened, wrong)
