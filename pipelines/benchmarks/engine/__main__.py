@@ -95,12 +95,16 @@ def table(frame: pd.DataFrame, base: str) -> str:
         rows.append(
             {
                 "system": system,
-                "round, s": f"{runs.loc[system].mean():.2f} ± {runs.loc[system].std():.2f}",
-                f"over {base}": f"{ratios.loc[system].mean():.2f} ± {ratios.loc[system].std():.2f}",
+                "round, s": _spread(runs.loc[system]),
+                f"over {base}": _spread(ratios.loc[system]),
                 "accuracy": f"{100 * final[system]:.1f}",
             }
         )
     return tables.to_markdown(pd.DataFrame(rows))
+
+
+def _spread(values: pd.Series) -> str:
+    return f"{values.mean():.2f}" + (f" ± {values.std():.2f}" if len(values) > 1 else "")
 
 
 def main() -> None:
