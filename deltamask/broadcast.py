@@ -14,7 +14,6 @@ from deltamask.payload import PayloadError
 from deltamask.posterior import GlobalProbabilities, RoundSums
 
 _TOTAL = struct.Struct("<Q")
-_SIZE = struct.Struct("<I")
 _ONE_CLASS = np.zeros(1, np.uint8)
 
 
@@ -23,8 +22,8 @@ def pack_state(probabilities: GlobalProbabilities, initial: Mapping[str, np.ndar
     body = []
     for name, array in probabilities.state().items():
         words = encode_integers(array, initial[name], _ONE_CLASS) if not np.array_equal(array, initial[name]) else b""
-        body += [_SIZE.pack(len(words)), words]
-    return payload.pack(payload.STATE, probabilities.theta_d.size, b"".join(body))
+        body.append(words)
+    return payload.pack(payload.STATE, probabilities.theta_d.size, payload.join(body))
 
 
 def unpack_state(data: bytes | memoryview, initial: GlobalProbabilities) -> None:
@@ -34,16 +33,11 @@ def unpack_state(data: bytes | memoryview, initial: GlobalProbabilities) -> None
         PayloadError: the bytes are no such state.
     """
     body = payload.unpack(bytes(data), payload.STATE, initial.theta_d.size)
-    state = {}
-    for name, expected in initial.state().items():
-        if len(body) < _SIZE.size or len(body) < (end := _SIZE.size + _SIZE.unpack_from(body)[0]):
-            raise PayloadError(f"{name}: expected more bytes, found {len(body)}")
-        words, body = body[_SIZE.size : end], body[end:]
+    state = initial.state()
+    for (name, expected), words in zip(state.items(), payload.split("state", body, len(state)), strict=True):
         if words:
-            expected = _narrow(name, decode_integers(name, words, expected, _ONE_CLASS, expected.size), expected.dtype)
-        state[name] = expected
-    if body:
-        raise PayloadError(f"state: expected its end, found {len(body)} more bytes")
+            values_d = decode_integers(name, words, expected, _ONE_CLASS, expected.size)
+            state[name] = _narrow(name, values_d, expected.dtype)
     initial.restore(state)
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import struct
-
 import numba
 import numpy as np
 
-from deltamask import parallel
+from deltamask import parallel, payload
 from deltamask.bitcoder import (
     ONE,
     adapt,
@@ -20,10 +18,8 @@ from deltamask.bitcoder import (
     read_words,
     write_words,
 )
-from deltamask.payload import PayloadError
 
 _PART = 1 << 22  # entries that are coded together
-_SIZE = struct.Struct("<I")
 _LENGTHS = 48  # bits of a magnitude, at most
 _PREFIXES = 1 << 11  # so much of a magnitude adapts; what follows is coded evenly
 _DIFFERS = 0  # first context of each kind of bit, of a class: whether it differs, given how many of the last two did
@@ -49,7 +45,7 @@ def encode_integers(values_d: np.ndarray, expected_d: np.ndarray, classes_d: np.
         return write_words(lambda words: _encode(words, differences, classes), differences.size // 16 + 64)
 
     parts = parallel.each(encode, _parts(values_d.size))
-    return parts[0] if len(parts) == 1 else b"".join(_SIZE.pack(len(part)) + part for part in parts)
+    return parts[0] if len(parts) == 1 else payload.join(parts)
 
 
 def decode_integers(
@@ -68,28 +64,14 @@ def decode_integers(
         read_words(what, words_of_part, lambda words: _decode(words, values_d[part], classes))
         values_d[part] += expected
 
-    parallel.each(decode, zip(parts, _split(what, data, len(parts)), strict=True))
+    words = [data] if len(parts) == 1 else payload.split(what, data, len(parts))
+    parallel.each(decode, zip(parts, words, strict=True))
     return values_d
 
 
 def _parts(dimension: int) -> list[slice]:
     """Parts that are coded apart from each other, as both sides know from the dimension."""
     return [slice(start, min(start + _PART, dimension)) for start in range(0, max(dimension, 1), _PART)]
-
-
-def _split(what: str, data: memoryview, count: int) -> list[memoryview]:
-    """The words of so many parts; where there are several, each begins with its length."""
-    if count == 1:
-        return [data]
-    found = []
-    for _ in range(count):
-        if len(data) < _SIZE.size or len(data) < (end := _SIZE.size + _SIZE.unpack_from(data)[0]):
-            raise PayloadError(f"{what}: expected more bytes, found {len(data)}")
-        found.append(data[_SIZE.size : end])
-        data = data[end:]
-    if data:
-        raise PayloadError(f"{what}: expected the end, found {len(data)} more bytes")
-    return found
 
 
 @numba.njit(inline="always")

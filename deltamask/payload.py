@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -22,6 +23,7 @@ _VERSION = 1
 _HEAD = struct.Struct("<2sBBI")
 _CHECKSUM = struct.Struct("<I")
 _KEY = struct.Struct("<Q")
+_LENGTH = struct.Struct("<I")
 
 #: Bytes before the body.
 HEADER_BYTES = _HEAD.size + _CHECKSUM.size
@@ -105,6 +107,28 @@ def unpack(data: bytes, kind: int, dimension: int, context: bytes = b"") -> memo
         reason = ": damaged, or made with other probabilities or another stream" if context else ""
         raise PayloadError(f"frame checksum: expected {expected_crc:#010x}, found {found_crc:#010x}{reason}")
     return body
+
+
+def join(parts: Iterable[bytes]) -> bytes:
+    """Parts of a body, each after its length (uint32)."""
+    return b"".join(_LENGTH.pack(len(part)) + part for part in parts)
+
+
+def split(what: str, data: memoryview, count: int) -> list[memoryview]:
+    """So many parts that :func:`join` has joined; ``what`` names them in errors.
+
+    Raises:
+        PayloadError: ``data`` is not so many parts.
+    """
+    parts = []
+    for _ in range(count):
+        if len(data) < _LENGTH.size or len(data) < (end := _LENGTH.size + _LENGTH.unpack_from(data)[0]):
+            raise PayloadError(f"{what}: expected more bytes, found {len(data)}")
+        parts.append(data[_LENGTH.size : end])
+        data = data[end:]
+    if data:
+        raise PayloadError(f"{what}: expected its end, found {len(data)} more bytes")
+    return parts
 
 
 def _shown(name: str, value: int | bytes) -> str:

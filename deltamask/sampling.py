@@ -11,6 +11,7 @@ a power of two is exact, so two devices that hold the same float32 draw the same
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from types import ModuleType
 from typing import overload
@@ -77,8 +78,11 @@ def kernel_key(key: int) -> np.uint64:
 
 def cuda_kernels(theta_d: torch.Tensor) -> ModuleType | None:
     """:mod:`deltamask.cuda`; None where theta is elsewhere, or torch came without Triton."""
-    if theta_d.device.type != "cuda":
-        return None
+    return _triton_kernels() if theta_d.device.type == "cuda" else None
+
+
+@functools.cache
+def _triton_kernels() -> ModuleType | None:
     try:
         from deltamask import cuda
     except ImportError:

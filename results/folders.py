@@ -36,7 +36,7 @@ class Folder:
         self._age = time.time() - info.mtime_ns / 1e9
         self.run: pa.Table | None = None
         self.rows: dict[str, list[tuple[str, Rows]]] = {}
-        self.indexed = True
+        self.indexed, self._checked = True, True
         self.damage: str | None = None
 
     def attempt(self, read: Callable[[], _T]) -> _T | None:
@@ -66,16 +66,20 @@ class Folder:
         self.rows[table] = []
         for part in list_parts(self._fs, f"{self._path}/{table}"):
             key = f"{self._name}/{table}/{part.path.rpartition('/')[2]}"
-            rows = None if part.checksum is None else self.index.get(table, key)
+            self._checked &= part.checksum is not None
+            rows = self.index.get(table, key) if self._checked else None
             if rows is None:
                 self.indexed = False
                 rows = Rows.whole(read_part(self._fs, part, columns))
             self.rows[table].append((key, rows))
 
     def is_settled(self) -> bool:
-        """Whether it has finished, and so long ago that another write would have given its file another time."""
+        """Whether it has finished, and its files would be other ones if they were written again.
+
+        They have checksums, and the row of the run is so old that another one would have another time.
+        """
         assert self.run is not None
-        return self.run["status"][0].as_py() == "finished" and self._age > _SETTLED_SECONDS
+        return self._checked and self.run["status"][0].as_py() == "finished" and self._age > _SETTLED_SECONDS
 
     def is_running(self) -> bool:
         assert self.run is not None
@@ -89,6 +93,11 @@ class Folder:
 
 
 def run_folders(path: str, tables: Iterable[str]) -> list[Folder]:
+    """The runs at a path, of which these tables are to be read.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
     filesystem, root = locations.open_filesystem(path)
     root = root.rstrip("/")
     is_folder = filesystem.get_file_info(root).type == fs.FileType.Directory

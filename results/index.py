@@ -19,8 +19,7 @@ from results import locations
 from results.errors import DamagedError
 from results.parts import read_table, to_parquet
 
-#: Folder of the index, in that of the runs.
-FOLDER = ".index"
+_FOLDER = ".index"  # of the index, in that of the runs
 _FILE = "_file"  # column with the file that a row comes from, and what identifies its content
 
 
@@ -76,6 +75,8 @@ class Index:
         Where this is not allowed, there is none.
         """
         for table, keyed in rows.items():
+            if not keyed:
+                continue
             keys = pa.array([key for key, _ in keyed])
             counts = np.array([part.stop - part.start for _, part in keyed])
             merged = pa.concat_tables(joined(part for _, part in keyed), promote_options="default")
@@ -86,7 +87,7 @@ class Index:
                 locations.write(self._fs, place, data, f"{place}.tmp")
 
     def _place(self, table: str) -> str:
-        return f"{self._root}/{FOLDER}/{table}.parquet"
+        return f"{self._root}/{_FOLDER}/{table}.parquet"
 
     def _read(self, table: str) -> dict[str, Rows]:
         try:

@@ -33,10 +33,10 @@ def connect() -> Iterator[None]:
     with the process, or with a run that does not end well.
     """
     if not ray.is_initialized():
-        # Its first processes import what workers need while this one goes on.
-        os.environ.setdefault("RAY_preload_python_modules", "fedsim.distributed")
         # Without an address, Ray would also join whatever cluster was last started on this machine.
         address = os.environ.get("RAY_ADDRESS") or "local"
+        if address == "local":  # its first processes import what workers need while this one goes on
+            os.environ.setdefault("RAY_preload_python_modules", "fedsim.distributed")
         context = ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         if address != "local":
             try:

@@ -139,7 +139,7 @@ class MaskClient(CountedClient[M]):
         """The probabilities of a state and their scores, on the model's device."""
         if self._loaded is None or self._loaded[0] is not state.theta_d:
             self._net.load_theta(state.theta_d)
-            theta_d = torch.tensor(state.theta_d, device=self.model.device)
+            theta_d = torch.from_numpy(state.theta_d).to(self.model.device)
             self._loaded = (state.theta_d, theta_d, self._net.scores_d.detach().clone())
         return self._loaded[1:]
 

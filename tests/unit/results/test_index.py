@@ -112,3 +112,11 @@ def test_an_object_store_has_one_too(object_store, monkeypatch):
     names = opened(monkeypatch)
     assert_same(results.load(f"{object_store}/indexed"), first)
     assert names() == []
+
+
+def test_files_without_a_checksum_are_never_in_the_index(runs):
+    for seed in range(5):
+        for part in (runs / f"run-{seed}" / "rounds").iterdir():
+            part.rename(part.with_name(f"{part.name.split('.')[0]}.parquet"))  # as version 0.1 names them
+    assert len(results.load(runs).rounds) == 15
+    assert not (runs / ".index").exists()
