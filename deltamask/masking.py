@@ -88,6 +88,10 @@ class FlatNetwork(nn.Module):
 
     def forward(self, inputs: Any, weights_d: Tensor) -> Any:
         """The network's output with these weights in place of its own."""
+        return self.with_weights(inputs, weights_d)
+
+    def with_weights(self, inputs: Any, weights_d: Tensor) -> Any:
+        """The same of a subclass, too."""
         parts = zip(self.names, weights_d.split(self._sizes), self._shapes, strict=True)
         return functional_call(self.module, {name: part.view(shape) for name, part, shape in parts}, (inputs,))
 
@@ -127,7 +131,7 @@ class MaskedModule(FlatNetwork):
         """
         if key is not None:
             drawn_d: Tensor = DrawnWeights.apply(self.scores_d, self.weights_d, key)
-            return super().forward(inputs, drawn_d)
+            return self.with_weights(inputs, drawn_d)
         if mask_d is None:
             return self.module(inputs)
-        return super().forward(inputs, self.weights_d * mask_d)
+        return self.with_weights(inputs, self.weights_d * mask_d)

@@ -129,6 +129,15 @@ class Config(Settings):
         group = str(info.field_name)
         return validate_member(value, registries()[group], cls.model_fields[group].default.name)
 
+    @model_validator(mode="after")
+    def _clients_that_train_together(self) -> Config:
+        if self.train is not None and self.train.together > 1:
+            methods = registries()["method"]
+            if not methods.get(self.method.name).Client.trains_together():
+                able = ", ".join(method.name for method in methods if method.Client.trains_together())
+                raise ValueError(f"train.together: found {self.train.together}, allowed: 1, or a method of: {able}")
+        return self
+
     @field_validator("output", mode="before")
     @classmethod
     def _text(cls, value: Any) -> Any:

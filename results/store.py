@@ -6,7 +6,7 @@ A run lives under ``<output>/<run_id>/``::
     rounds/000000-000019.<owner>.<checksum>.parquet    rows of rounds 0 to 19; clients/ likewise
     owner.json                                         the process that writes, see :mod:`results.owner`
 
-A round is appended as a file of its own; :meth:`RunStore.compact` joins files. A file whose rounds all lie within
+Rounds are appended as a file of their own; :meth:`RunStore.compact` joins files. A file whose rounds all lie within
 another file's is ignored by readers, so a crash between writing the joined file and removing its parts doubles nothing.
 Files appear by rename (or by the object store's atomic put), so a reader never sees half of one. Nobody removes what
 came from a process that took the run over.
@@ -178,19 +178,20 @@ class RunStore:
                 damaged.append(str(error))
         return pa.concat_tables(found, promote_options="default"), damaged
 
-    def append(self, table: str, round_index: int, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-        """Write the rows of one round of ``rounds`` or ``clients``, and return them with all columns.
+    def append(self, table: str, first: int, last: int, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+        """Write the rows of some rounds of ``rounds`` or ``clients``, and return them with all columns.
 
         Rounds come in order, see :meth:`truncate`.
         """
         written = to_table(GROWING[table], rows)
-        self._write_part(table, round_index, round_index, written)
+        self._write_part(table, first, last, written)
         return written
 
-    def compact(self) -> None:
-        """Join the files of each growing table into one."""
+    def compact(self, first: int = 0) -> None:
+        """Join the files of each growing table into one: those that begin with a round, or after it."""
         for table in GROWING:
-            every, parts = self.parts(table, covered=True), self.parts(table)
+            every = [part for part in self.parts(table, covered=True) if part.first >= first]
+            parts = [part for part in self.parts(table) if part.first >= first]
             kept = parts[0].path if parts else ""
             if len(parts) > 1:
                 tables = [read_part(self._fs, part) for part in parts]

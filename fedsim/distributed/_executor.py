@@ -60,11 +60,12 @@ class RayExecutor(Executor):
         self._owner = balanced_shards(self._samples, len(workers))
         self._workers = workers
         self._pool = Pool(self._workers, config.cluster, interrupted or threading.Event())
+        self._together = config.train.together if config.train is not None else 1
         self._largest: dict[PhaseName, int] = {}  # bytes of an upload
         self._published: tuple[Broadcast, Any] | None = None
 
     def prepare(self) -> Prepared:
-        def submit(worker: int, items: list[int]) -> Any:
+        def submit(worker: int, items: list[int], singly: bool) -> Any:
             return self._workers[worker].prepare.options(num_returns="streaming").remote()
 
         queue = Queue([[worker] for worker in range(len(self._workers))], shared=False, whole=True)
@@ -88,12 +89,12 @@ class RayExecutor(Executor):
         reference = self._publish(broadcast)
         owners = self._owner[list(cohort)]
         owed = [[c for c, owner in zip(cohort, owners, strict=True) if owner == w] for w in range(len(self._workers))]
-        queue = Queue(owed, shared=True, whole=False)
+        queue = Queue(owed, shared=True, whole=len(self._workers) == 1, group=self._together)
 
-        def submit(worker: int, clients: list[int]) -> Any:
+        def submit(worker: int, clients: list[int], singly: bool) -> Any:
             method = self._workers[worker].train.options(num_returns="streaming")
             known = {client: kept[client] for client in clients if client in kept}
-            return method.remote(phase, round_index, clients, reference, known)
+            return method.remote(phase, round_index, clients, reference, known, singly)
 
         what, seconds = f"client {{}} of round {round_index}", self._cluster.client_seconds
         self._bound(queue, phase, 0)
@@ -113,7 +114,7 @@ class RayExecutor(Executor):
             [range(w, chunks, len(self._workers)) for w in range(len(self._workers))], shared=True, whole=True
         )
 
-        def submit(worker: int, pieces: list[int]) -> Any:
+        def submit(worker: int, pieces: list[int], singly: bool) -> Any:
             method = self._workers[worker].evaluate.options(num_returns="streaming")
             return method.remote(phase, round_index, pieces, reference)
 

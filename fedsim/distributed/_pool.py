@@ -42,7 +42,7 @@ class Pool:
     def collect(
         self,
         queue: Queue,
-        submit: Callable[[int, list[int]], Any],
+        submit: Callable[[int, list[int], bool], Any],
         what: str,
         *,
         seconds: float | None = None,
@@ -52,7 +52,8 @@ class Pool:
 
         Args:
             queue: the items.
-            submit: starts a stream of the values of some items, in their order, at a worker.
+            submit: starts a stream of lists of the values of some items, in their order, at a worker; as the third
+                argument says, lists of one, so that it is known which item a worker dies under.
             what: an item in words, with ``{}`` for its number.
             seconds: time for an item before its worker is replaced; None for any.
             lossy: give a :class:`WorkerLostError` as the value of an item that workers died under too often.
@@ -70,7 +71,8 @@ class Pool:
             for worker in sorted(set(range(len(self.workers))) - set(streams.values()) - away):
                 if items := queue.take(worker):
                     running[worker], since[worker] = items, time.monotonic()
-                    streams[submit(worker, list(items))] = worker
+                    singly = bool(losses) or self._cluster.max_attempts == 1
+                    streams[submit(worker, list(items), singly)] = worker
             if not streams and not queue:  # a worker that restarts is waited for only where it owes something
                 return
             late = min(since.values(), default=math.inf) + seconds if seconds else math.inf
@@ -88,7 +90,7 @@ class Pool:
                     continue
                 worker = streams[reference]
                 try:
-                    value = ray.get(next(reference))
+                    values = ray.get(next(reference))
                 except StopIteration:
                     del streams[reference], since[worker], running[worker]
                 except RayTaskError as error:
@@ -114,10 +116,11 @@ class Pool:
                         queue.put_back(worker, items)
                     self._await_restart(worker, time.monotonic())
                 else:
-                    item = running[worker].pop(0)
                     since[worker] = time.monotonic()
-                    queue.done(item)
-                    yield item, value, 1 + losses.get(item, 0)
+                    for value in values:
+                        item = running[worker].pop(0)
+                        queue.done(item)
+                        yield item, value, 1 + losses.get(item, 0)
 
     def _await_restart(self, worker: int, since: float) -> None:
         # A call to an actor that is still restarting fails; one with items would count as another loss of these.

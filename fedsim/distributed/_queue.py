@@ -15,14 +15,15 @@ class Queue:
         owed: the items of each worker, ascending.
         shared: whether a worker may take items of another.
         whole: whether a worker takes all of its own at once.
+        group: items that are computed together; a worker takes some such groups.
 
     Attributes:
         window: how many items there may be from the first one that is not done to the last one that is taken.
     """
 
-    def __init__(self, owed: Iterable[Iterable[int]], *, shared: bool, whole: bool) -> None:
+    def __init__(self, owed: Iterable[Iterable[int]], *, shared: bool, whole: bool, group: int = 1) -> None:
         self._owed = [list(items) for items in owed]
-        self.shared, self._whole = shared, whole
+        self.shared, self._whole, self._group = shared, whole, group
         self.window = 1_000_000_000
         self._order = sorted(item for items in self._owed for item in items)
         self._done: set[int] = set()  # of those behind the first one that is not
@@ -33,7 +34,7 @@ class Queue:
         return any(self._owed)
 
     def take(self, worker: int) -> list[int]:
-        """Half of what a worker owes, rounded up: few calls, and something left for others to take over.
+        """Half of what a worker owes, rounded up to groups: few calls, and something left for others to take over.
 
         One that owes nothing takes the first half of what another has that has most. None that is beyond the window.
         """
@@ -41,7 +42,8 @@ class Queue:
         own = source = self._owed[worker]
         if self.shared and not (own and own[0] <= last):
             source = max((items for items in self._owed if items and items[0] <= last), key=len, default=[])
-        count = len(source) if self._whole and source is own else -(-len(source) // 2)
+        groups = -(-len(source) // (2 * self._group))
+        count = len(source) if self._whole and source is own else groups * self._group
         taken = [item for item in source[:count] if item <= last]
         del source[: len(taken)]
         return taken

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import ray
 
@@ -10,6 +12,8 @@ from fedsim.config import Config
 from fedsim.engine import Broadcast, EvaluationSums, LocalTrainer, PhaseName, Prepared, Upload, set_threads
 
 _RESTARTS = 5  # deaths of a worker while it restarts that are tolerated
+_BATCH_SECONDS, _BATCHED = 0.05, 1000  # of work, and values, that are sent together
+T = TypeVar("T")
 
 
 class Interrupted(RuntimeError):
@@ -24,9 +28,9 @@ class Worker:
         set_threads(config.cluster.cpus_per_worker)
         self._trainer = LocalTrainer(config)
 
-    def prepare(self) -> Iterator[Prepared]:
-        """One value, when the prefix features are there: a stream, as all work is."""
-        yield self._trainer.prepare()
+    def prepare(self) -> Iterator[list[Prepared]]:
+        """One value, when the prefix features are there: a stream of lists, as all work is."""
+        yield [self._trainer.prepare()]
 
     def train(
         self,
@@ -35,17 +39,31 @@ class Worker:
         clients: list[int],
         broadcast: Broadcast,
         kept: dict[int, int],
-    ) -> Iterator[Upload]:
-        """Stream uploads of clients as they finish, in the order of ``clients``."""
-        yield from self._trainer.train(phase, round_index, clients, broadcast, kept)
+        singly: bool,
+    ) -> Iterator[list[Upload]]:
+        """Stream uploads of clients as they finish, in the order of ``clients``; ``singly``, each as a list of one."""
+        uploads = self._trainer.train(phase, round_index, clients, broadcast, kept)
+        yield from _batched(uploads, 0.0 if singly else _BATCH_SECONDS)
 
     def evaluate(
         self, phase: PhaseName, round_index: int, pieces: list[int], broadcast: Broadcast
-    ) -> Iterator[dict[str, EvaluationSums]]:
-        """Stream the sums over pieces of the test and validation samples."""
-        for sums in self._trainer.evaluate(phase, round_index, pieces, broadcast):  # noqa: UP028 - Ray sends to it
-            yield sums
+    ) -> Iterator[list[dict[str, EvaluationSums]]]:
+        """The sums over pieces of the test and validation samples."""
+        yield self._trainer.evaluate(phase, round_index, pieces, broadcast)
 
     @ray.method(max_task_retries=_RESTARTS)
     def alive(self) -> None:
         """Return as soon as the worker has started, or started again."""
+
+
+def _batched(values: Iterable[T], seconds: float) -> Iterator[list[T]]:
+    """Values in lists of so much work, so that those of many small clients are one message; others go one by one."""
+    batch: list[T] = []
+    began = time.monotonic()
+    for value in values:
+        batch.append(value)
+        if time.monotonic() - began >= seconds or len(batch) == _BATCHED:
+            yield batch
+            batch, began = [], time.monotonic()
+    if batch:
+        yield batch

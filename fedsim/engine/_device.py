@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 
 import torch
 
 from fedsim.config import Config
 from fedsim.errors import ResourceError
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 def open_device(config: Config) -> torch.device:
@@ -34,3 +37,11 @@ def open_device(config: Config) -> torch.device:
     if share < 1:
         torch.cuda.set_per_process_memory_fraction(share, device)
     return device
+
+
+def keep_freed_memory() -> None:
+    """Have this process keep what it frees, where its C library can: else each step faults its pages in again."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, 32 * 2**20)  # the largest one that glibc takes
+        mallopt(_TRIM_THRESHOLD, 512 * 2**20)

@@ -54,7 +54,7 @@ class Federation:
     def __init__(self, config: Config, executor: Executor) -> None:
         self._config, self._executor = config, executor
         dataset = load_dataset(config.data, config.seed)
-        self._pieces = [piece.split for piece in evaluation_pieces(dataset)]
+        self._pieces = [piece.split for piece in evaluation_pieces(dataset, config.evaluate.batch_size)]
         self.model = make_model(config, len(dataset.classes))
         self.servers = make_servers(config, self.model)
         self.downlink = Downlink(self.cohort)

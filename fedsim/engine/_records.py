@@ -21,6 +21,8 @@ from results.digests import round_digests
 from results.schema import GROWING
 
 _DIGESTS = f"{VARYING}digests"
+_STORED_SECONDS = 1.0  # least time between two files of rows: rounds that are shorter share one
+_JOINED = 64  # files from which on they are joined
 
 
 class Records:
@@ -39,13 +41,16 @@ class Records:
         self._store, self._settings = store, settings
         self._states, self._kept = ClientStates(output, store.run_id), dict[int, int]()
         self._digests: list[int] = []  # of the stored rounds
+        self._pending: list[RoundOutcome] = []  # rounds that are not stored yet
+        self._stored_at = -_STORED_SECONDS
+        self._files, self._joined = 0, 0  # files since the last joined one, and the round that they begin with
         self._saved = (0, time.monotonic())  # round and time of the last checkpoint
         self.warnings: list[str] = []
 
     @property
     def next_round(self) -> int:
-        """The round that is stored next."""
-        return len(self._digests)
+        """The round that is added next."""
+        return len(self._digests) + len(self._pending)
 
     def resume(self, expected: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
         """The newest state whose rounds are all stored, or None where the run starts; drop what is stored beyond it.
@@ -67,6 +72,7 @@ class Records:
             lost = [index for index, digest in enumerate(digests) if found.get(index) != digest]
             if not lost:
                 state, self._digests = candidate, digests
+                self._joined = self.next_round
                 break
             damaged.append(f"{self._store.location}: rounds {_list(lost)} are missing or changed")
         if damaged:
@@ -100,20 +106,34 @@ class Records:
         for table in GROWING:
             rows = shorter.rows(table)[0].to_pylist()
             for index, of_round in groupby(rows, key=itemgetter("round")):
-                self._store.append(table, index, [row | {"run_id": self._store.run_id} for row in of_round])
+                self._store.append(table, index, index, [row | {"run_id": self._store.run_id} for row in of_round])
         self._digests = digests
         self.warnings.append(f"rounds before {self.next_round} are those of {shorter.run_id}")
         return state
 
     def add(self, outcome: RoundOutcome) -> None:
-        """Store the rows of the next round."""
-        index, run_id = outcome.round["round"], {"run_id": self._store.run_id}
+        """Store the rows of the next round, at once or with those of the next ones, within a second or two of work."""
+        self._pending.append(outcome)
+        if time.monotonic() - self._stored_at >= _STORED_SECONDS:
+            self._store_pending()
+
+    def _store_pending(self) -> None:
+        if not self._pending:
+            return
+        first, last, run_id = len(self._digests), self.next_round - 1, {"run_id": self._store.run_id}
         rows: dict[str, list[dict[str, Any]]] = {
-            "clients": [run_id | row for row in outcome.clients],
-            "rounds": [run_id | outcome.round],
+            "clients": [run_id | row for outcome in self._pending for row in outcome.clients],
+            "rounds": [run_id | outcome.round for outcome in self._pending],
         }
-        stored = {table: self._store.append(table, index, added).to_pandas() for table, added in rows.items()}
-        self._digests.append(round_digests(stored["rounds"], stored["clients"])[index])
+        stored = {table: self._store.append(table, first, last, added).to_pandas() for table, added in rows.items()}
+        digests = round_digests(stored["rounds"], stored["clients"])
+        self._digests += [digests[index] for index in range(first, last + 1)]
+        self._pending.clear()
+        self._stored_at = time.monotonic()
+        self._files += 1
+        if self._files == _JOINED:
+            self._store.compact(self._joined)
+            self._files, self._joined = 0, self.next_round
 
     def checkpoint_due(self) -> bool:
         """Whether a checkpoint is to be written now."""
@@ -125,6 +145,7 @@ class Records:
     def checkpoint(self, state: Mapping[str, np.ndarray]) -> None:
         """Write the state after the last stored round, unless that was done."""
         if self._saved[0] != self.next_round:
+            self._store_pending()
             digests = {_DIGESTS: np.array(self._digests, np.int64)}
             save_checkpoint(self._store, self.next_round, {**state, **digests})
             if self._kept:
@@ -138,6 +159,7 @@ class Records:
         Returns:
             The rows of ``rounds``, and the rounds that are missing or changed.
         """
+        self._store_pending()
         self._store.truncate(self.next_round)  # of a round in flight, some rows may have been written
         rounds, found, _ = self._stored(self._store)
         lost = [index for index, digest in enumerate(self._digests) if found.get(index) != digest]

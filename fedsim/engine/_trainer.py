@@ -19,18 +19,15 @@ from fedsim.data import LoadedDataset, load_dataset
 from fedsim.data.partition import make_partition
 from fedsim.engine._calibration import temperatures
 from fedsim.engine._client_states import ClientStates
-from fedsim.engine._device import open_device
+from fedsim.engine._device import keep_freed_memory, open_device
 from fedsim.engine._faults import describe, out_of_memory
 from fedsim.engine._phases import make_clients, make_model
 from fedsim.engine._types import Broadcast, EvaluationSums, PhaseName, Prepared, Upload
 from fedsim.errors import FedsimError
 from fedsim.features import PrefixFeatures
-from fedsim.methods import ClientTask, MethodClient
+from fedsim.methods import ClientTask, MethodClient, Trained
 from fedsim.methods.training import autocast
 from fedsim.methods.wire import add_weight
-
-#: Samples in one piece of evaluation; fixed, so that results do not depend on who evaluates what.
-EVALUATION_CHUNK = 128
 
 
 class LocalTrainer:
@@ -41,12 +38,14 @@ class LocalTrainer:
     """
 
     def __init__(self, config: Config) -> None:
+        keep_freed_memory()
         dataset = load_dataset(config.data, config.seed)
         self._partition = make_partition(dataset, config.partition, config.seed)
-        self._pieces = evaluation_pieces(dataset)
+        self._pieces = evaluation_pieces(dataset, config.evaluate.batch_size)
         self._states = ClientStates(config.output, config.run_id)
         self._temperatures = temperatures(config.head)
         self._evaluated = {"mean", *config.evaluate.also}
+        self._together = config.train.together if config.train is not None else 1
         self._precision = config.train.precision if config.train is not None else "float32"
         self._model = make_model(config, len(dataset.classes), open_device(config))
         self._clients = make_clients(config, self._model)
@@ -87,26 +86,49 @@ class LocalTrainer:
             ResourceError: the memory ran out.
         """
         self.prepare()
-        state = self._receive(phase, broadcast)
-        for client in clients:
-            started = time.perf_counter()
-            rows = self._partition.indices(client)
-            features, labels = self.samples("train", rows)
-            state_before = self._states.read(client, kept[client]) if client in kept else None
-            task = ClientTask(round_index, client, features, labels, state_before)
-            with out_of_memory(f"client {client} of round {round_index}"):
-                try:
-                    upload = self._train(self._clients[phase], state, task)
-                except (FedsimError, MemoryError, torch.OutOfMemoryError):
-                    raise
-                except Exception as error:  # of a method, often somebody's own
-                    seconds = time.perf_counter() - started
-                    upload = Upload(client, len(rows), Update(b""), None, seconds, 0.0, error=describe(error))
-            yield upload
+        method, state = self._clients[phase], self._receive(phase, broadcast)
+        size = self._together if phase == "method" else 1
+        for start in range(0, len(clients), size):
+            group = clients[start : start + size]
+            tasks = [self._task(round_index, client, kept) for client in group]
+            with out_of_memory(f"client {group[0]} of round {round_index}"):
+                if size > 1 and (uploads := self._train_together(method, state, tasks)):
+                    yield from uploads
+                    continue
+                for task in tasks:
+                    yield self._train(method, state, task, alone=size == 1)
 
-    def _train(self, method: MethodClient[Any], state: Any, task: ClientTask) -> Upload:
+    def _task(self, round_index: int, client: int, kept: Mapping[int, int]) -> ClientTask:
+        features, labels = self.samples("train", self._partition.indices(client))
+        state_before = self._states.read(client, kept[client]) if client in kept else None
+        return ClientTask(round_index, client, features, labels, state_before)
+
+    def _train_together(self, method: MethodClient[Any], state: Any, tasks: Sequence[ClientTask]) -> list[Upload]:
+        """Uploads of clients that are trained at once; none where one fails, which one by one will tell."""
         started = time.perf_counter()
-        trained = method.train(state, task)
+        try:
+            trained = method.train_together(state, tasks)
+            seconds = (time.perf_counter() - started) / len(tasks)
+            return [self._encoded(method, state, *pair, seconds) for pair in zip(tasks, trained, strict=True)]
+        except (FedsimError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception:
+            return []
+
+    def _train(self, method: MethodClient[Any], state: Any, task: ClientTask, *, alone: bool) -> Upload:
+        started = time.perf_counter()
+        try:
+            trained = method.train(state, task) if alone else method.train_together(state, [task])[0]
+            return self._encoded(method, state, task, trained, time.perf_counter() - started)
+        except (FedsimError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # of a method, often somebody's own
+            seconds, samples = time.perf_counter() - started, len(task.labels)
+            return Upload(task.client, samples, Update(b""), None, seconds, 0.0, error=describe(error))
+
+    def _encoded(
+        self, method: MethodClient[Any], state: Any, task: ClientTask, trained: Trained, train_seconds: float
+    ) -> Upload:
         if trained.loss is not None and not math.isfinite(trained.loss):
             raise FloatingPointError(f"the loss is {trained.loss}: training diverged; train.lr may be too large")
         encoding = time.perf_counter()
@@ -117,10 +139,8 @@ class LocalTrainer:
         samples = len(task.labels)
         if method.params.weighted:
             update = replace(update, payload=add_weight(update.payload, samples))
-        ended = time.perf_counter()
-        return Upload(
-            task.client, samples, update, trained.loss, encoding - started, ended - encoding, kept is not None
-        )
+        seconds = time.perf_counter() - encoding
+        return Upload(task.client, samples, update, trained.loss, train_seconds, seconds, kept is not None)
 
     @torch.no_grad()
     def evaluate(
@@ -189,12 +209,12 @@ class Piece:
     rows: np.ndarray
 
 
-def evaluation_pieces(dataset: LoadedDataset) -> list[Piece]:
-    """All that is evaluated, in pieces of at most :data:`EVALUATION_CHUNK` samples: test, then validation."""
+def evaluation_pieces(dataset: LoadedDataset, size: int) -> list[Piece]:
+    """All that is evaluated, in pieces of so many samples, whoever evaluates which: test, then validation."""
     pieces = []
     for split, rows in (("test", np.arange(len(dataset.test))), ("validation", dataset.validation_rows)):
-        starts = range(0, len(rows), EVALUATION_CHUNK)
-        pieces += [Piece(split, rows[start : start + EVALUATION_CHUNK]) for start in starts]  # type: ignore[arg-type]
+        starts = range(0, len(rows), size)
+        pieces += [Piece(split, rows[start : start + size]) for start in starts]  # type: ignore[arg-type]
     return pieces
 
 

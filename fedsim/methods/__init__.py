@@ -23,7 +23,8 @@ from fedsim.methods.ffa_lora import FfaLora
 from fedsim.methods.klms import Klms
 from fedsim.methods.linear_probe import LinearProbe
 from fedsim.methods.lora import Lora
-from fedsim.methods.mask import MaskClient, MaskServer, MaskSettings
+from fedsim.methods.mask import MaskClient, MaskServer
+from fedsim.methods.mask_settings import MaskSettings
 from fedsim.methods.ridge import Ridge
 from fedsim.registry import Registry
 

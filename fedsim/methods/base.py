@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -89,6 +89,19 @@ class MethodClient(ABC, Generic[P]):
     @abstractmethod
     def train(self, state: Any, task: ClientTask) -> Trained:
         """Train from a received state."""
+
+    def train_together(self, state: Any, tasks: Sequence[ClientTask]) -> list[Trained]:
+        """Train at most ``train.together`` clients at once; what comes of each does not depend on the others."""
+        raise NotImplementedError(f"{type(self).__name__} trains one client at a time")
+
+    @classmethod
+    def trains_together(cls) -> bool:
+        """Whether :meth:`train_together` does what :meth:`train` does: not where a subclass has changed one alone."""
+        one, together = (
+            next(level for level, owner in enumerate(cls.__mro__) if name in vars(owner))
+            for name in ("train", "train_together")
+        )
+        return cls.train_together is not MethodClient.train_together and together <= one
 
     @abstractmethod
     def encode(self, trained: Any, state: Any, task: ClientTask) -> dm.Update:

@@ -13,7 +13,8 @@ import deltamask as dm
 from deltamask.delta import KappaSchedule, Selection
 from fedsim.methods.base import ClientTask
 from fedsim.methods.codecs import CODECS, CodecName
-from fedsim.methods.mask import MaskClient, MaskMethod, MaskServer, MaskSettings, MaskState
+from fedsim.methods.mask import MaskClient, MaskMethod, MaskServer, MaskState
+from fedsim.methods.mask_settings import MaskSettings
 
 
 class DeltaMaskSettings(MaskSettings):
@@ -79,12 +80,12 @@ def _reference_key(params: DeltaMaskSettings, seed: int, round_index: int, clien
 
 
 class _Client(MaskClient[DeltaMaskSettings]):
-    def penalty(self, state: MaskState) -> Callable[[], torch.Tensor] | None:
+    def penalty(self, state: MaskState) -> Callable[[torch.Tensor], torch.Tensor] | None:
         if not self.params.flip_penalty:
             return None
         theta_g_d = self.theta(state)
         # A bit flips with probability |theta_k - theta_g|.
-        return lambda: self.params.flip_penalty * (self._net.scores_d.sigmoid() - theta_g_d).abs().sum()
+        return lambda scores: self.params.flip_penalty * (scores.sigmoid() - theta_g_d).abs().sum()
 
     def encode(self, trained: torch.Tensor, state: MaskState, task: ClientTask) -> dm.Update:
         params, seed = self.params, self.experiment.seed

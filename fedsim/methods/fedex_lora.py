@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedsim.methods.base import ClientTask, Forward, MethodServer, Trained
+from fedsim.methods.base import MethodServer
 from fedsim.methods.lora import Lora, LowRankNetwork, LowRankSettings
 from fedsim.methods.updates import CompressedUpdates, DenseClient, known_start
 from fedsim.methods.wire import pack_changed, unpack_changed
@@ -69,21 +69,9 @@ class _Client(DenseClient[FedExLoraSettings]):
     def __init__(self, params: FedExLoraSettings, experiment: Experiment, model: TaskModel, net: Any) -> None:
         super().__init__(params, experiment, model, net, _start(model, net))
 
-    def train(self, state: Any, task: ClientTask) -> Trained:
-        self._load(state)
-        return super().train(state, task)
-
-    def _load(self, state: Any) -> None:
+    def load(self, state: Any) -> Tensor:
         self._net.residual_d.copy_(torch.tensor(state["residual"]))
-
-    def evaluations(self, state: Any, round_index: int) -> dict[str, Callable[[], Forward]]:
-        prepare = super().evaluations(state, round_index)["mean"]
-
-        def mean() -> Forward:
-            self._load(state)
-            return prepare()
-
-        return {"mean": mean}
+        return super().load(state)
 
 
 def _start(model: TaskModel, net: ResidualNetwork) -> dict[str, np.ndarray]:

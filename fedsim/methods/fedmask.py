@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 import deltamask as dm
 from fedsim.methods.base import ClientTask, Forward, Trained
-from fedsim.methods.mask import CountedClient, CountedSettings, MaskMethod, MaskState, WholeMaskServer, pack_mask
+from fedsim.methods.mask import CountedClient, MaskMethod, MaskState, WholeMaskServer, pack_mask
+from fedsim.methods.mask_settings import CountedSettings
 from fedsim.methods.training import LocalTraining
 from fedsim.models import TaskModel
 from fedsim.settings import Experiment

@@ -7,7 +7,8 @@ from pydantic import Field
 
 import deltamask as dm
 from fedsim.methods.base import ClientTask
-from fedsim.methods.mask import MaskClient, MaskMethod, MaskSettings, MaskState, WholeMaskServer, pack_mask
+from fedsim.methods.mask import MaskClient, MaskMethod, MaskState, WholeMaskServer, pack_mask
+from fedsim.methods.mask_settings import MaskSettings
 
 _CODEC = "arithmetic"
 

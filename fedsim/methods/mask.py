@@ -2,80 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
 
 import deltamask as dm
 from deltamask import codecs, payload
 from deltamask.fused import DrawnWeights
 from fedsim.methods.base import ClientTask, Forward, Method, MethodClient, MethodServer, Trained
+from fedsim.methods.mask_settings import CountedSettings, MaskSettings
 from fedsim.methods.training import LocalTraining
 from fedsim.methods.wire import pack_tensors, unpack_tensors
 from fedsim.models import TaskModel
-from fedsim.settings import Experiment, MethodSettings
-
-
-class CountedSettings(MethodSettings):
-    """Parameters of methods whose server counts mask bits."""
-
-    def probabilities(self, dimension: int, participation: float) -> dm.GlobalProbabilities:
-        """The keeper of the counts and of their probabilities, at its start."""
-        raise NotImplementedError
-
-    def initial(self, experiment: Experiment, dimension: int) -> dm.GlobalProbabilities:
-        """The counts and their probabilities before the first round, which both sides derive from the configuration."""
-        return self.probabilities(dimension, experiment.participation)
-
-
-class MaskSettings(CountedSettings):
-    """Parameters of methods with a Beta posterior over probabilistic masks."""
-
-    theta_init: float = Field(0.95, gt=0, lt=1, description="probability of every mask bit at the start")
-    scores_init: Literal["constant", "normal"] = Field(
-        "constant", description="theta_init everywhere, or sigmoid of N(0, 1), which halves pretrained weights"
-    )
-    forward: Literal["sampled", "expected"] = Field(
-        "sampled", description="network of a training step: a mask drawn anew, or each weight times its probability"
-    )
-    deployed: Literal["mask", "expected"] = Field(
-        "mask", description="model to keep: the mean mask theta > 0.5, or each weight times its probability"
-    )
-    clip: float = Field(0.01, ge=1e-6, lt=0.5, description="distance of the global probabilities from 0 and 1")
-    prior: float = Field(1.0, ge=1, le=1000, description="alpha and beta of the Beta prior, lambda_0")
-    reset_every: int | None = Field(
-        None, ge=1, description="rounds between returns to the prior; 1 / participation when not given"
-    )
-
-    only_with: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {"theta_init": ("scores_init", ("constant",))}
-
-    def probabilities(self, dimension: int, participation: float) -> dm.GlobalProbabilities:
-        """The Beta posterior, unless a subclass knows better."""
-        return dm.BetaPosterior(
-            dimension,
-            theta_init=self.theta_init,
-            prior=self.prior,
-            clip=self.clip,
-            reset_every=self.reset_every or round(1 / participation),
-        )
-
-    def initial(self, experiment: Experiment, dimension: int) -> dm.GlobalProbabilities:
-        probabilities = super().initial(experiment, dimension)
-        if self.scores_init == "normal":
-            rng = np.random.Generator(np.random.Philox(key=dm.stream_key(experiment.seed, "scores")))
-            probabilities.start((1 / (1 + np.exp(-rng.standard_normal(dimension)))).astype(np.float32))
-        return probabilities
-
-    @model_validator(mode="after")
-    def _reachable_start(self) -> MaskSettings:
-        if self.scores_init == "constant" and not self.clip <= self.theta_init <= 1 - self.clip:
-            raise ValueError(f"theta_init: found {self.theta_init}, allowed: {self.clip} to {1 - self.clip}, by clip")
-        return self
-
+from fedsim.settings import Experiment
 
 C = TypeVar("C", bound=CountedSettings)
 M = TypeVar("M", bound=MaskSettings)
@@ -143,8 +85,9 @@ class MaskClient(CountedClient[M]):
             self._loaded = (state.theta_d, theta_d, self._net.scores_d.detach().clone())
         return self._loaded[1:]
 
-    def penalty(self, state: MaskState) -> Callable[[], torch.Tensor] | None:
-        """A term of the loss of a client that trains from this state; None: no term."""
+    def penalty(self, state: MaskState) -> Callable[[torch.Tensor], torch.Tensor] | None:
+        """A term of the loss of a client that trains from this state, by its scores, or the sum of such terms by the
+        rows of a matrix of scores; None: no term."""
         return None
 
     def train(self, state: MaskState, task: ClientTask) -> Trained:
@@ -159,8 +102,31 @@ class MaskClient(CountedClient[M]):
             )
             return output
 
-        loss = self._training.run([net.scores_d], task, logits, penalty=self.penalty(state))
+        penalty = self.penalty(state)
+        term = None if penalty is None else (lambda: penalty(net.scores_d))
+        loss = self._training.run([net.scores_d], task, logits, penalty=term)
         return Trained(net.theta(), loss)
+
+    def train_together(self, state: MaskState, tasks: Sequence[ClientTask]) -> list[Trained]:
+        self.model.load_head(state.head)
+        network = torch.func.vmap(self._net.with_weights)
+
+        def logits(x: torch.Tensor, scores: torch.Tensor, step: int) -> torch.Tensor:
+            output: torch.Tensor = network(x, self._weights(scores, tasks, step))
+            return output
+
+        start_d = self._start(state)[1]
+        scores, losses = self._training.run_together(start_d, tasks, logits, penalty=self.penalty(state))
+        return [Trained(torch.sigmoid(scores_d), loss) for scores_d, loss in zip(scores, losses, strict=True)]
+
+    def _weights(self, scores: torch.Tensor, tasks: Sequence[ClientTask], step: int) -> torch.Tensor:
+        """Masked weights of a step of each client, ``(k, d)``; those of rows without a client are of no use."""
+        if self.params.forward == "expected":
+            return self._net.weights_d * scores.sigmoid()
+        keys = [dm.stream_key(self.experiment.seed, "train", task.round, task.client, step) for task in tasks]
+        keys += [0] * (len(scores) - len(keys))
+        drawn = [DrawnWeights.apply(row, self._net.weights_d, key) for row, key in zip(scores, keys, strict=True)]
+        return torch.stack(drawn)
 
     def evaluations(self, state: MaskState, round_index: int) -> dict[str, Callable[[], Forward]]:
         theta_d = self.theta(state)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -109,11 +109,24 @@ class DenseClient(MethodClient[U]):
     def receive(self, broadcast: bytes) -> Any:
         return unpack_changed(broadcast, self._start)
 
-    def train(self, state: Any, task: ClientTask) -> Trained:
+    def load(self, state: Any) -> Tensor:
+        """Set what is frozen by a state; its vector, on the model's device."""
         self.model.load_head(state)
-        vector_d = nn.Parameter(torch.tensor(state["vector"], device=self.model.device))
+        return torch.tensor(state["vector"], device=self.model.device)
+
+    def train(self, state: Any, task: ClientTask) -> Trained:
+        vector_d = nn.Parameter(self.load(state))
         loss = self._training.run([vector_d], task, lambda x, step: self._net(x, vector_d))
-        update_d = vector_d.detach().cpu().numpy() - state["vector"]
+        return self._trained(vector_d.detach(), loss, state, task)
+
+    def train_together(self, state: Any, tasks: Sequence[ClientTask]) -> list[Trained]:
+        network = torch.func.vmap(self._net)
+        vectors, losses = self._training.run_together(self.load(state), tasks, lambda x, v, step: network(x, v))
+        found = zip(vectors, losses, tasks, strict=True)
+        return [self._trained(vector_d, loss, state, task) for vector_d, loss, task in found]
+
+    def _trained(self, vector_d: Tensor, loss: float, state: Any, task: ClientTask) -> Trained:
+        update_d = vector_d.cpu().numpy() - state["vector"]
         if task.client_state is not None:
             update_d += task.client_state
         return Trained(update_d, loss)
@@ -128,8 +141,7 @@ class DenseClient(MethodClient[U]):
 
     def evaluations(self, state: Any, round_index: int) -> dict[str, Callable[[], Forward]]:
         def mean() -> Forward:
-            self.model.load_head(state)
-            vector_d = torch.tensor(state["vector"], device=self.model.device)
+            vector_d = self.load(state)
             return lambda features: self._net(features, vector_d)
 
         return {"mean": mean}

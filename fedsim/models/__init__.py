@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 
 from fedsim.models.backbone import Backbone, BackboneFamily, PretrainedSettings
+from fedsim.models.cnn import Cnn
 from fedsim.models.efficientnet_lite import EfficientNetLite0
+from fedsim.models.mlp import Mlp
 from fedsim.models.open_clip_backbones import ClipBase, ClipLarge, OpenClipFamily
 from fedsim.models.task import TaskModel
 from fedsim.models.timm_backbones import ConvMixer, DinoV2Base, DinoV2Small, TimmFamily
@@ -25,6 +27,8 @@ BACKBONES: Registry[type[BackboneFamily]] = Registry(
         DinoV2Small,
         DinoV2Base,
         ConvMixer,
+        Cnn,
+        Mlp,
         OpenClipFamily,
         TimmFamily,
     ],

@@ -73,8 +73,16 @@ class Backbone(nn.Module):
 
 
 def _channels_last(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Images with their channels last in memory: convolutions on CPUs are up to twice as fast so."""
-    return tuple(x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for x in inputs)
+    """Images with their channels last in memory: convolutions on CPUs are up to twice as fast so.
+
+    Those of several clients at once stay as they are, since vmap has no rule for it.
+    """
+    return tuple(
+        x.contiguous(memory_format=torch.channels_last)
+        if x.ndim == 4 and not torch._C._functorch.is_batchedtensor(x)
+        else x
+        for x in inputs
+    )
 
 
 class BackboneFamily(ABC):

@@ -14,7 +14,7 @@ from fedsim.settings._groups import (
     TrainSettings,
 )
 from fedsim.settings._member import validate_member
-from fedsim.settings._settings import Settings, by_content, explain_errors, no_result
+from fedsim.settings._settings import Settings, by_content, explain_errors, no_result, unless_default
 from fedsim.settings._tree import apply_override, assign, check_size, read_yaml
 
 __all__ = [
@@ -37,5 +37,6 @@ __all__ = [
     "explain_errors",
     "no_result",
     "read_yaml",
+    "unless_default",
     "validate_member",
 ]

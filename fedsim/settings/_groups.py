@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from fedsim.settings._settings import Settings
+from fedsim.settings._settings import Settings, unless_default
 
 
 class DataSettings(Settings):
@@ -92,6 +92,13 @@ class TrainSettings(Settings):
     logit_adjustment: float | None = Field(
         None, gt=0, le=1e6, description="samples a class added to the client's before their log shares join the logits"
     )
+    together: int = Field(
+        1,
+        ge=1,
+        le=10_000,
+        description="clients of a worker that are trained at once, each on its own: for small networks",
+        json_schema_extra=unless_default,
+    )
 
     only_with: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {
         "momentum": ("optimizer", ("sgd", "normalized-sgd"))
@@ -107,6 +114,13 @@ class EvaluateSettings(Settings):
     also: tuple[Literal["expected", "sampled"], ...] = Field(
         (),
         description="of mask methods, test accuracies beside that of the model to keep: weights theta * w, or one draw",
+    )
+    batch_size: int = Field(
+        128,
+        ge=1,
+        le=1_000_000,
+        description="samples that are evaluated at once; more are faster for small networks",
+        json_schema_extra=unless_default,
     )
 
     def due(self, round_index: int, rounds: int) -> bool:

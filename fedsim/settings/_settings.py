@@ -21,6 +21,8 @@ from fedsim.registry import suggestion
 
 #: Marks a key that never changes a result: ``Field(..., json_schema_extra=no_result)``. A run's name leaves it out.
 no_result: dict[str, Any] = {"changes_results": False}
+#: Marks a key that came later: a run's name leaves it out where it has its default, which is what runs did before.
+unless_default: dict[str, Any] = {"unless_default": True}
 #: Marks a path of a file or folder whose content counts and not its name, where it can be read.
 by_content: dict[str, Any] = {"by_content": True}
 
@@ -77,10 +79,11 @@ class Settings(BaseModel):
         return found
 
     def result_keys(self) -> dict[str, Any]:
-        """The group as JSON values, without keys that never change a result."""
+        """The group as JSON values, without keys that do not change a result."""
         content: dict[str, Any] = self.model_dump(mode="json")
         for name, info in type(self).model_fields.items():
-            if info.json_schema_extra == no_result:
+            same = info.json_schema_extra == unless_default and getattr(self, name) == info.default
+            if info.json_schema_extra == no_result or same:
                 content.pop(name, None)
             elif name in content and isinstance(value := getattr(self, name), Settings):
                 content[name] = value.result_keys()

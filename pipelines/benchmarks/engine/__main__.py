@@ -2,10 +2,13 @@
 
     python -m pipelines.benchmarks.engine
 
-Federated averaging of the last blocks of tiny-vit and its head, all clients in each round, evaluated after each. All
-systems have the same samples, batches and cached features; they run in turn, some times over. The first round, which
-warms up, is left out. The loop (bare) keeps no results and sends no bytes. Numbers are processes or workers, of one
-thread each; competitors get environments of their own.
+Federated averaging, evaluated after each round, of three networks: the last blocks of tiny-vit and its head at 10
+clients of 300 images (``blocks``); logistic regression in MNIST's shape, 10 of 1,000 clients a round, in batches of 10
+(``logistic``); the two convolutions that pfl-research measures itself by, 50 of 1,000 clients of 50 images, in batches
+of 10 (``cnn``). All systems have the same samples, batches and cached features; they run in turn, some times over. The
+first round, which warms up, is left out. The loop (bare) keeps no results and sends no bytes. Numbers are processes or
+workers, of one thread each; 0 is the simulator in the process that asks. Competitors get environments of their own, and
+choose cohorts of their own.
 """
 
 from __future__ import annotations
@@ -26,17 +29,58 @@ from fedsim.provenance import command_line, describe_machine, git_commit
 from pipelines.benchmarks.engine import bare
 from results import tables
 
-SYSTEMS = ("bare, 1", "bare, 2", "fedsim, 1", "fedsim, 2", "pfl-research, 1", "pfl-research, 2", "flower, 2")
+SYSTEMS = (
+    "bare, 1",
+    "bare, 2",
+    "fedsim, 0",
+    "fedsim, 1",
+    "fedsim, 2",
+    "pfl-research, 1",
+    "pfl-research, 2",
+    "flower, 2",
+)
 #: What `pip` is asked for in an environment of its own, beside this one's packages.
 _COMPETITORS = {"flower": "flwr[simulation]==1.42.0", "pfl-research": "pfl[pytorch]==0.6.0"}
-_TREE = {
-    "rounds": 4,
-    "data": {"name": "synthetic", "train_samples": 3000, "test_samples": 1000, "validation": 0},
-    "partition": {"name": "iid", "clients": 10},
-    "head": {"name": "joint"},
-    "method": {"name": "fedavg"},
-    "train": {"batch_size": 32, "lr": 0.001},
+_SGD = {"batch_size": 10, "optimizer": "sgd", "momentum": 0.0}
+#: Configurations of the tasks, with 10 classes of noisy pictures.
+TASKS: dict[str, dict[str, Any]] = {
+    "blocks": {
+        "rounds": 4,
+        "data": {"train_samples": 3000, "test_samples": 1000},
+        "partition": {"clients": 10},
+        "train": {"batch_size": 32, "lr": 0.001},
+    },
+    "logistic": {
+        "rounds": 20,
+        "participation": 0.01,
+        "data": {"train_samples": 60_000, "test_samples": 2000, "noise": 500},
+        "partition": {"clients": 1000},
+        "model": {"name": "mlp", "hidden": [], "masked_blocks": 0},
+        "train": _SGD | {"lr": 0.1},
+        "evaluate": {"batch_size": 1000},
+    },
+    "cnn": {
+        "rounds": 4,
+        "participation": 0.05,
+        "data": {"train_samples": 50_000, "test_samples": 1000, "noise": 500},
+        "partition": {"clients": 1000},
+        "model": {"name": "cnn"},
+        "train": _SGD | {"lr": 0.02},
+    },
 }
+#: What only the simulator knows.
+_OWN = {"logistic": ["train.together=10"]}
+
+
+def configuration(task: str, overrides: list[str]) -> fedsim.Config:
+    """The run of a task."""
+    tree: dict[str, Any] = {
+        **TASKS[task],
+        "data": {"name": "synthetic", "validation": 0, **TASKS[task]["data"]},
+        "head": {"name": "joint"},
+        "method": {"name": "fedavg"},
+    }
+    return fedsim.load_config(tree, overrides)
 
 
 def environment(name: str, folder: Path) -> Path:
@@ -70,22 +114,23 @@ def competitor(name: str, processes: int, config: fedsim.Config, folder: Path) -
     return list(json.loads(found.read_text()))
 
 
-def seconds(system: str, overrides: list[str], folder: Path) -> list[dict[str, Any]]:
+def seconds(task: str, system: str, overrides: list[str], folder: Path) -> list[dict[str, Any]]:
     """The rounds of one run of a system, with their seconds and accuracy."""
     name, count = system.split(", ")[0], int(system.split(", ")[1])
-    config = fedsim.load_config(_TREE, overrides)
+    config = configuration(task, overrides)
     if name == "bare":
         return bare.run(config, count)
     if name in _COMPETITORS:
         return competitor(name, count, config, folder)
-    config = fedsim.load_config(_TREE, [*overrides, f"cluster.workers={count}"])
+    workers = [f"cluster.workers={count}"] if count else ["cluster.executor=serial"]
+    config = configuration(task, [*_OWN.get(task, []), *workers, *overrides])
     rounds = fedsim.run(config, fresh=True).load().rounds.query("round > 0")
     rows: Any = rounds.rename(columns={"round_seconds": "seconds"}).to_dict("records")
     return list(rows)
 
 
 def table(frame: pd.DataFrame, base: str) -> str:
-    """Ratios to the loop in as many processes, by Markdown."""
+    """Ratios to a system, as Markdown: of one task."""
     warm = frame[frame["round"] > 1]
     runs = warm.groupby(["system", "repeat"], sort=False)["seconds"].median().unstack()
     final = frame.sort_values("round").groupby("system", sort=False)["accuracy"].last()
@@ -95,21 +140,22 @@ def table(frame: pd.DataFrame, base: str) -> str:
         rows.append(
             {
                 "system": system,
-                "round, s": _spread(runs.loc[system]),
-                f"over {base}": _spread(ratios.loc[system]),
+                "round, ms": _spread(1000 * runs.loc[system], 0),
+                f"over {base}": _spread(ratios.loc[system], 2),
                 "accuracy": f"{100 * final[system]:.1f}",
             }
         )
     return tables.to_markdown(pd.DataFrame(rows))
 
 
-def _spread(values: pd.Series) -> str:
-    return f"{values.mean():.2f}" + (f" ± {values.std():.2f}" if len(values) > 1 else "")
+def _spread(values: pd.Series, digits: int) -> str:
+    return f"{values.mean():.{digits}f}" + (f" ± {values.std():.{digits}f}" if len(values) > 1 else "")
 
 
 def main() -> None:
     """Measure, print and store as Parquet and a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=SYSTEMS)
     parser.add_argument("--base", default="bare, 2", choices=SYSTEMS, help="what ratios are over")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each system (default: %(default)s)")
@@ -119,15 +165,17 @@ def main() -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     overrides = [f"output={arguments.output}/runs", *arguments.overrides]
     rows: list[dict[str, Any]] = []
-    for repeat, system in itertools.product(range(arguments.repeats), arguments.systems):
-        for row in seconds(system, overrides, arguments.output):
+    for task, repeat, system in itertools.product(arguments.tasks, range(arguments.repeats), arguments.systems):
+        for row in seconds(task, system, overrides, arguments.output):
             kept = {name: row[name] for name in ("round", "seconds", "accuracy")}
-            rows.append({"system": system, "repeat": repeat, **kept})
-        print(f"{system}: {rows[-1]['seconds']:.2f} s, accuracy {rows[-1]['accuracy']:.3f}", flush=True)
-    said = {"command": command_line(), "git_commit": git_commit(), "machine": describe_machine()}
-    frame = pd.DataFrame(rows).assign(**said)
+            rows.append({"task": task, "system": system, "repeat": repeat, **kept})
+        said = f"{rows[-1]['seconds']:.3f} s, accuracy {rows[-1]['accuracy']:.3f}"
+        print(f"{task}, {system}: {said}", flush=True)
+    source = {"command": command_line(), "git_commit": git_commit(), "machine": describe_machine()}
+    frame = pd.DataFrame(rows).assign(**source)
     frame.to_parquet(arguments.output / "engine.parquet", index=False)
-    text = table(frame, arguments.base)
+    parts = [f"{task}\n\n{table(part, arguments.base)}" for task, part in frame.groupby("task", sort=False)]
+    text = "\n".join(parts)
     (arguments.output / "table.md").write_text(text)
     print(text)
 

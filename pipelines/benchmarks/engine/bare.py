@@ -26,9 +26,6 @@ from fedsim.data.partition import make_partition
 from fedsim.features import PrefixFeatures
 from fedsim.models import build_model
 
-#: Samples of an evaluation step.
-BATCH = 128
-
 
 class Process:
     """The work as one process holds it.
@@ -79,7 +76,7 @@ class Process:
         self.load(weights)
         rows = torch.from_numpy(self.partition.indices(client))
         features, labels = self.features["train"][rows], self.labels["train"][rows]
-        optimizer: torch.optim.Optimizer = torch.optim.Adam(self.trained, lr=train.lr)
+        optimizer = optimizer_of(self.config)(self.trained, lr=train.lr)
         for epoch in range(train.epochs):
             for chosen in self.order(round_index, client, epoch).split(train.batch_size):
                 loss = F.cross_entropy(self.network(features[chosen]), labels[chosen])
@@ -92,9 +89,22 @@ class Process:
     def evaluate(self, weights: Sequence[Tensor], start: int, stop: int) -> int:
         """Test samples that are classified correctly, of some."""
         self.load(weights)
-        parts = torch.arange(start, stop).split(BATCH)
+        parts = torch.arange(start, stop).split(self.config.evaluate.batch_size)
         features, labels = self.features["test"], self.labels["test"]
         return sum(int((self.network(features[part]).argmax(1) == labels[part]).sum()) for part in parts)
+
+
+def optimizer_of(config: Config) -> type[torch.optim.Adam] | type[torch.optim.SGD]:
+    """The optimiser of clients, with its defaults."""
+    assert config.train is not None
+    return torch.optim.Adam if config.train.optimizer == "adam" else torch.optim.SGD
+
+
+def cohort(config: Config, round_index: int) -> list[int]:
+    """The clients of a round, those of the simulator's run."""
+    rng = np.random.Generator(np.random.Philox(key=stream_key(config.seed, "cohort", round_index)))
+    chosen: list[int] = np.sort(rng.choice(config.partition.clients, config.cohort_size, replace=False)).tolist()
+    return chosen
 
 
 _process: Process | None = None
@@ -117,17 +127,18 @@ def _evaluate(arguments: tuple[list[Tensor], int, int]) -> int:
 
 
 def run(config: Config, processes: int) -> list[dict[str, Any]]:
-    """Train ``config.rounds`` rounds with all clients: the seconds and the test accuracy of each."""
+    """Train ``config.rounds`` rounds: the seconds and the test accuracy of each."""
     _open(config)
     assert _process is not None
     weights = [parameter.detach().clone() for parameter in _process.trained]
-    clients, tests = config.partition.clients, len(_process.labels["test"])
-    shards = [list(range(start, clients, processes)) for start in range(processes)]
+    tests = len(_process.labels["test"])
     bounds = [tests * part // processes for part in range(processes + 1)]
     rounds = []
     with _pool(config, processes) as pool:
         for index in range(1, config.rounds + 1):
             started = time.perf_counter()
+            chosen = cohort(config, index)
+            shards = [chosen[start::processes] for start in range(processes)]
             trained = pool.map(_train, [(index, shard, weights) for shard in shards], chunksize=1)
             total = sum(samples for part in trained for samples, _ in part)
             weights = [torch.zeros_like(value) for value in weights]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
@@ -36,6 +36,11 @@ def _weights(message: Message) -> list[torch.Tensor]:
     return [torch.from_numpy(array) for array in message.content["arrays"].to_numpy_ndarrays()]
 
 
+def _evaluating(config: fedsim.Config) -> int:
+    """Clients that evaluate a part of the test samples each: as few as keep both actors busy."""
+    return min(config.partition.clients, 2)
+
+
 def client_app(text: str) -> ClientApp:
     """Clients that train and evaluate as the plain loop does."""
     app = ClientApp()
@@ -50,9 +55,10 @@ def client_app(text: str) -> ClientApp:
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
-        process, client = _process(text), int(context.node_config["partition-id"])
-        clients, tests = process.config.partition.clients, len(process.labels["test"])
-        start, stop = tests * client // clients, tests * (client + 1) // clients
+        process = _process(text)
+        part, parts = int(message.content["config"]["part"]), _evaluating(process.config)
+        tests = len(process.labels["test"])
+        start, stop = tests * part // parts, tests * (part + 1) // parts
         correct = process.evaluate(_weights(message), start, stop)
         metrics = MetricRecord({"num-examples": stop - start, "accuracy": correct / (stop - start)})
         return Message(RecordDict({"metrics": metrics}), reply_to=message)
@@ -71,6 +77,12 @@ class _Timed(FedAvg):  # type: ignore[misc]
         self._started = time.perf_counter()
         return super().configure_train(*arguments, **keys)
 
+    def configure_evaluate(self, *arguments: Any, **keys: Any) -> Any:
+        messages = list(super().configure_evaluate(*arguments, **keys))
+        for part, message in enumerate(messages):  # one content for all of them, so each gets its own
+            message.content = RecordDict({**message.content, "config": ConfigRecord({"part": part})})
+        return messages
+
     def aggregate_evaluate(self, server_round: int, replies: Any) -> Any:
         metrics: Any = super().aggregate_evaluate(server_round, replies)
         seconds = time.perf_counter() - self._started
@@ -79,13 +91,20 @@ class _Timed(FedAvg):  # type: ignore[misc]
 
 
 def run(config: fedsim.Config, text: str) -> list[dict[str, Any]]:
-    """Train ``config.rounds`` rounds with all clients: the seconds and the test accuracy of each."""
+    """Train ``config.rounds`` rounds: the seconds and the test accuracy of each."""
     rounds: list[dict[str, Any]] = []
     app = ServerApp()
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
-        strategy = _Timed(rounds, fraction_train=1.0, fraction_evaluate=1.0)
+        chosen, evaluating = config.cohort_size, _evaluating(config)
+        strategy = _Timed(
+            rounds,
+            fraction_train=config.participation,
+            min_train_nodes=chosen,
+            fraction_evaluate=evaluating / config.partition.clients,
+            min_evaluate_nodes=evaluating,
+        )
         initial = ArrayRecord([parameter.detach().numpy() for parameter in Process(config).trained])
         strategy.start(grid=grid, initial_arrays=initial, num_rounds=config.rounds)
 

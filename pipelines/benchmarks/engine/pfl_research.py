@@ -31,7 +31,7 @@ from pfl.model.pytorch import PyTorchModel
 from torch import Tensor, nn
 
 import fedsim
-from pipelines.benchmarks.engine.bare import BATCH, Process
+from pipelines.benchmarks.engine.bare import Process, optimizer_of
 
 
 class _Network(nn.Module):
@@ -72,7 +72,7 @@ class _Timed(CentralEvaluationCallback):  # type: ignore[misc]
 
 
 def run(config: fedsim.Config) -> list[dict[str, Any]]:
-    """Train ``config.rounds`` rounds with all clients: the seconds and the test accuracy of each."""
+    """Train ``config.rounds`` rounds: the seconds and the test accuracy of each."""
     from pfl.internal.ops import pytorch_ops
 
     train, clients = config.train, config.partition.clients
@@ -90,16 +90,16 @@ def run(config: fedsim.Config) -> list[dict[str, Any]]:
     network = _Network(process.network)
     model = PyTorchModel(
         network,
-        local_optimizer_create=torch.optim.Adam,
+        local_optimizer_create=optimizer_of(config),
         central_optimizer=torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=1.0),
     )
     test = Dataset((process.features["test"], process.labels["test"]))
-    evaluation = NNEvalHyperParams(local_batch_size=BATCH)
+    evaluation = NNEvalHyperParams(local_batch_size=config.evaluate.batch_size)
     FederatedAveraging().run(
         NNAlgorithmParams(
             central_num_iterations=config.rounds,
             evaluation_frequency=config.rounds,
-            train_cohort_size=clients,
+            train_cohort_size=config.cohort_size,
             val_cohort_size=0,
         ),
         SimulatedBackend(training_data=data, val_data=data),

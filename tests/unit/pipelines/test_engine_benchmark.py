@@ -24,4 +24,4 @@ def test_ratios_are_within_a_repeat_and_leave_the_first_round_out():
         for index in (1, 2, 3)
     ]
     shown = table(pd.DataFrame(rows), "bare, 1")
-    assert "| fedsim, 1 | 3.00 ± 1.41 | 2.00 ± 0.00 | 50.0 |" in shown
+    assert "| fedsim, 1 | 3000 ± 1414 | 2.00 ± 0.00 | 50.0 |" in shown

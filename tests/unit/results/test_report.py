@@ -33,9 +33,11 @@ def written(tmp_path_factory):
         store.write_run(row | {"config": json.dumps({"seed": seed, "train": {"lr": 0.1}, ATTACK: ATTACK})})
         for index in range(3):
             base = {"run_id": store.run_id, "round": index, "uplink_bpp": 0.1, "downlink_bytes": 30000}
-            store.append("rounds", index, [base | {"accuracy": 0.3 + 0.1 * index, "uplink_bytes": 1000 + index}])
+            store.append("rounds", index, index, [base | {"accuracy": 0.3 + 0.1 * index, "uplink_bytes": 1000 + index}])
             base = {"run_id": store.run_id, "round": index}
-            store.append("clients", index, [base | {"client": k, "samples": 9, "payload_bytes": 500} for k in (0, 1)])
+            store.append(
+                "clients", index, index, [base | {"client": k, "samples": 9, "payload_bytes": 500} for k in (0, 1)]
+            )
     return folder, report.write(results.load(folder), folder / "report")
 
 
@@ -142,8 +144,8 @@ def test_a_search_is_shown_by_itself_with_all_that_it_tried(tmp_path):
         )
         for index in (0, 1):
             base = {"run_id": name, "round": index, "uplink_bytes": 5, "downlink_bytes": 5, "uplink_bpp": 0.1}
-            store.append("rounds", index, [base | {"accuracy": 0.5}])
-            store.append("clients", index, [{"run_id": name, "round": index, "client": 0, "payload_bytes": 5}])
+            store.append("rounds", index, index, [base | {"accuracy": 0.5}])
+            store.append("clients", index, index, [{"run_id": name, "round": index, "client": 0, "payload_bytes": 5}])
 
     for index in range(8):
         add(f"trial-{index}", 0, 0.1 + index / 100, 0.2 + index / 100, True)

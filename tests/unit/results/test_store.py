@@ -35,7 +35,7 @@ def test_every_column_is_described():
 
 def test_unknown_columns_are_refused(store):
     with pytest.raises(ValueError, match="columns: found \\['acuracy'\\]"):
-        store.append("rounds", 0, [{"acuracy": 1.0}])
+        store.append("rounds", 0, 0, [{"acuracy": 1.0}])
 
 
 operations = st.lists(
@@ -124,7 +124,7 @@ def test_a_reader_does_not_trip_over_files_that_are_being_joined(tmp_path):
         "store = results.RunStore(sys.argv[1], 'run-a')\n"
         "store.write_run({'run_id': 'run-a'})\n"
         "for i in range(60):\n"
-        "    for t in (2 * i, 2 * i + 1): store.append('rounds', t, [{'run_id': 'run-a', 'round': t}])\n"
+        "    for t in (2 * i, 2 * i + 1): store.append('rounds', t, t, [{'run_id': 'run-a', 'round': t}])\n"
         "    store.compact()\n"
     )
     seen = 0

@@ -27,6 +27,7 @@ VALUES = {
     "output": st.sampled_from(["elsewhere", "s3://bucket/runs"]),
     "cluster.gpus_per_worker": st.sampled_from([0.25, 1.0, 2.0]),
     "model.input_size": st.sampled_from(range(70, 225, 14)),  # what every backbone with this key takes
+    "model.hidden": st.sampled_from([(), (8,), (8, 9)]),
     "method.clip": st.floats(0.001, 0.04),
     "method.theta_init": st.floats(0.1, 0.9),
     "method.codec": st.sampled_from([codec.name for codec in registries()["method.codec"]]),
