@@ -124,14 +124,18 @@ class MaskedModule(FlatNetwork):
             raise ValueError("theta_d: expected values strictly between 0 and 1, found others")
         self.scores_d.data.copy_(scores_d)
 
+    def drawn(self, key: int) -> Tensor:
+        """The masked weights by the mask that a key draws, of shape ``(d,)``; their gradient leads to the scores."""
+        weights_d: Tensor = DrawnWeights.apply(self.scores_d, self.weights_d, key)
+        return weights_d
+
     def forward(self, inputs: Any, mask_d: Tensor | None = None, *, key: int | None = None) -> Any:
         """The network's output with its masked weights multiplied by ``mask_d``, or by a mask that ``key`` draws.
 
         With neither, the output with the plain weights.
         """
         if key is not None:
-            drawn_d: Tensor = DrawnWeights.apply(self.scores_d, self.weights_d, key)
-            return self.with_weights(inputs, drawn_d)
+            return self.with_weights(inputs, self.drawn(key))
         if mask_d is None:
             return self.module(inputs)
         return self.with_weights(inputs, self.weights_d * mask_d)

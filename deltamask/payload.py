@@ -14,9 +14,12 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import numpy as np
+
+Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
 _MAGIC = b"dM"
 _VERSION = 1
@@ -67,8 +70,8 @@ class PayloadError(ValueError):
     """Received bytes are not what was expected; the message says what was expected and what was found."""
 
 
-def pack(kind: int, dimension: int, body: bytes, context: bytes = b"") -> bytes:
-    """Frame ``body``, for a receiver that has the same ``context``.
+def pack(kind: int, dimension: int, body: Buffer | Sequence[Buffer], context: bytes = b"") -> bytes:
+    """Frame ``body``, which may be in parts, for a receiver that has the same ``context``.
 
     Raises:
         ValueError: ``kind`` or ``dimension`` does not fit its field.
@@ -78,7 +81,11 @@ def pack(kind: int, dimension: int, body: bytes, context: bytes = b"") -> bytes:
     if not 0 <= dimension <= MAX_DIMENSION:
         raise ValueError(f"dimension: found {dimension}, allowed: 0 to {MAX_DIMENSION}")
     head = _HEAD.pack(_MAGIC, _VERSION, kind, dimension)
-    return b"".join((head, _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(context, zlib.crc32(head)))), body))
+    parts = [body] if isinstance(body, (bytes, bytearray, memoryview)) else body
+    checksum = zlib.crc32(context, zlib.crc32(head))
+    for part in parts:
+        checksum = zlib.crc32(part, checksum)
+    return b"".join((head, _CHECKSUM.pack(checksum), *parts))  # the one copy
 
 
 def unpack(data: bytes, kind: int, dimension: int, context: bytes = b"") -> memoryview:

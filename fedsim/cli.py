@@ -15,7 +15,7 @@ from rich.console import Console
 
 import results
 from fedsim import runner
-from fedsim.config import Config, load_config, registries
+from fedsim.config import Config, load_config
 from fedsim.display import LiveProgress, list_keys, plain_table, summary
 from fedsim.errors import ConfigError, FedsimError
 from fedsim.provenance import of_other_code
@@ -113,7 +113,7 @@ def sweep(
 @app.command("list")
 def list_() -> None:
     """Show every configuration key, under the method, dataset, backbone, ... that it belongs to."""
-    _console.print(list_keys(Config, registries()))
+    _console.print(list_keys())
 
 
 @app.command()

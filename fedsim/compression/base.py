@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from deltamask import payload
-from deltamask.payload import PayloadError
+from deltamask.payload import Buffer, PayloadError
 from fedsim.settings import CompressorSettings
 
 
@@ -63,7 +63,7 @@ class Compressor(ABC):
         return vector_d
 
     @abstractmethod
-    def _encode(self, vector_d: np.ndarray, key: int) -> bytes:
+    def _encode(self, vector_d: np.ndarray, key: int) -> Buffer:
         """The body of a checked vector."""
 
     @abstractmethod

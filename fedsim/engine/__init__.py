@@ -5,7 +5,7 @@
 
 from fedsim.engine._executors import Executor, SerialExecutor
 from fedsim.engine._federation import Federation, RoundOutcome
-from fedsim.engine._phases import make_model
+from fedsim.engine._phases import make_clients, make_model
 from fedsim.engine._rows import run_row
 from fedsim.engine._simulation import Simulation
 from fedsim.engine._trainer import LocalTrainer, set_threads
@@ -23,6 +23,7 @@ __all__ = [
     "SerialExecutor",
     "Simulation",
     "Upload",
+    "make_clients",
     "make_model",
     "run_row",
     "set_threads",

@@ -121,14 +121,14 @@ class Records:
         if not self._pending:
             return
         first, last, run_id = len(self._digests), self.next_round - 1, {"run_id": self._store.run_id}
+        pending, self._pending = self._pending, []  # whatever ends this ends the run, which drops them
         rows: dict[str, list[dict[str, Any]]] = {
-            "clients": [run_id | row for outcome in self._pending for row in outcome.clients],
-            "rounds": [run_id | outcome.round for outcome in self._pending],
+            "clients": [run_id | row for outcome in pending for row in outcome.clients],
+            "rounds": [run_id | outcome.round for outcome in pending],
         }
         stored = {table: self._store.append(table, first, last, added).to_pandas() for table, added in rows.items()}
         digests = round_digests(stored["rounds"], stored["clients"])
         self._digests += [digests[index] for index in range(first, last + 1)]
-        self._pending.clear()
         self._stored_at = time.monotonic()
         self._files += 1
         if self._files == _JOINED:

@@ -50,7 +50,7 @@ class LocalTrainer:
         self._model = make_model(config, len(dataset.classes), open_device(config))
         self._clients = make_clients(config, self._model)
         self._labels = {"train": dataset.train.labels, "test": dataset.test.labels}
-        train = PrefixFeatures(config, self._model, dataset.train.images)
+        train = PrefixFeatures(config, self._model, dataset.train.images, all_needed=False)
         test = PrefixFeatures(config, self._model, dataset.test.images, beside=train)
         self._features = {"train": train, "test": test}
         self._prepared: Prepared | None = None
@@ -68,6 +68,7 @@ class LocalTrainer:
                 time.perf_counter() - started,
                 tuple(warnings),
             )
+            self._clients["method"].warm_up(self._features["train"](np.arange(1)))
         return self._prepared
 
     def train(
@@ -90,6 +91,7 @@ class LocalTrainer:
         size = self._together if phase == "method" else 1
         for start in range(0, len(clients), size):
             group = clients[start : start + size]
+            self._features["train"].complete(np.concatenate([self._partition.indices(client) for client in group]))
             tasks = [self._task(round_index, client, kept) for client in group]
             with out_of_memory(f"client {group[0]} of round {round_index}"):
                 if size > 1 and (uploads := self._train_together(method, state, tasks)):

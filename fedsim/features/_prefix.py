@@ -16,10 +16,13 @@ from fedsim.data import Decoder, Images
 from fedsim.data.images import digest
 from fedsim.errors import DataError
 from fedsim.features._resident import Resident
-from fedsim.features._store import BLOCK, Built, Compute, FeatureStore, open_store
+from fedsim.features._room import open_store
+from fedsim.features._store import BLOCK, Built, Compute, FeatureStore
 from fedsim.models import TaskModel
 
 _NAMED = 5  # corrupt images that a message names
+_RARE = 0.1  # participation up to which features are computed when they are first needed
+_SINGLE = 64  # images that are then computed at a time: a pass is of so many, whoever needs which
 
 
 class PrefixFeatures:
@@ -30,6 +33,7 @@ class PrefixFeatures:
         model: computes the features.
         images: of the split.
         beside: features of another split, which have their part of ``cluster.gpu_features_gb`` first.
+        all_needed: whether all images will be, as those of a test split are; clients' are not where few take part.
 
     Attributes:
         warnings: what was tolerated.
@@ -37,9 +41,16 @@ class PrefixFeatures:
     """
 
     def __init__(
-        self, config: Config, model: TaskModel, images: Images, *, beside: PrefixFeatures | None = None
+        self,
+        config: Config,
+        model: TaskModel,
+        images: Images,
+        *,
+        beside: PrefixFeatures | None = None,
+        all_needed: bool = True,
     ) -> None:
         self._config, self._model, self._images = config, model, images
+        self._lazy = not all_needed and config.participation <= _RARE
         backbone = model.backbone
         self._decoder = Decoder(
             backbone.input_size, backbone.interpolation, max(1, math.floor(config.cluster.cpus_per_worker))
@@ -60,12 +71,26 @@ class PrefixFeatures:
     def prepare(self) -> Built:
         """Complete the store, together with all processes of this node that are at it; without one, decode all images.
 
+        Where few images are needed, they are computed as they are, and those that cannot be decoded are found then.
+
         Raises:
             DataError: more images than ``data.max_corrupt`` allows cannot be decoded.
         """
-        built = Built(0, self._undecodable()) if self._store is None else self._store.build()
+        if self._store is None:
+            built = Built(0, self._undecodable())
+        else:
+            built = Built(0, self._store.corrupt()) if self._lazy else self._store.build()
         self._check(built.corrupt, len(self._images))
         return built
+
+    def complete(self, rows: np.ndarray) -> None:
+        """Compute those of some images that are needed and not there, together.
+
+        Raises:
+            DataError: with them, more images than ``data.max_corrupt`` allows cannot be decoded.
+        """
+        if self._lazy and self._store is not None and self._store.complete(rows):
+            self._check(self._store.corrupt(), len(self._images))
 
     def __call__(self, rows: np.ndarray) -> Tensor:
         """Features of some images, float32 on the model's device."""
@@ -75,6 +100,7 @@ class PrefixFeatures:
 
     def _read(self, rows: np.ndarray) -> np.ndarray:
         if self._store is not None:
+            self.complete(rows)
             return self._store.read(rows)
         return np.concatenate([self._compute(part)[0] for part in _blocks(rows)])
 
@@ -85,14 +111,21 @@ class PrefixFeatures:
             return np.ones((len(rows), 1), np.uint8), self._decoder(self._images, rows)[1]
 
         with suppress(PermissionError):
-            store = self._open(f"{self._key()}-decoded", (1,), np.dtype(np.uint8), decode)
+            store = self._open(f"{self._key()}-decoded", (1,), np.dtype(np.uint8), decode, BLOCK)
             if store is not None:
                 return store.build().corrupt
         return [name for part in _blocks(np.arange(len(self._images))) for name in decode(part)[1]]
 
     def _compute(self, rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
         pixels, corrupt = self._decoder(self._images, rows)
-        return self._model.prefix_features(pixels).cpu().numpy().astype(self._dtype), corrupt
+        if not self._lazy:
+            return self._model.prefix_features(pixels).cpu().numpy().astype(self._dtype), corrupt
+        parts = [self._one_pass(pixels[start : start + _SINGLE]) for start in range(0, len(rows), _SINGLE)]
+        return np.concatenate(parts), corrupt
+
+    def _one_pass(self, pixels: np.ndarray) -> np.ndarray:
+        padded = np.concatenate([pixels, np.zeros((_SINGLE - len(pixels), *pixels.shape[1:]), np.uint8)])
+        return self._model.prefix_features(padded)[: len(pixels)].cpu().numpy().astype(self._dtype)
 
     def _check(self, corrupt: list[str], images: int) -> None:
         if not corrupt:
@@ -109,7 +142,7 @@ class PrefixFeatures:
         root, shape = self._root, self._shape
         gigabytes = len(self._images) * math.prod(shape) * self._dtype.itemsize / 1e9
         try:
-            store = self._open(self._key(), shape, self._dtype, self._compute)
+            store = self._open(self._key(), shape, self._dtype, self._compute, 1 if self._lazy else BLOCK)
             reason = (
                 f"{gigabytes:.1f} GB do not fit into cluster.feature_store_gb="
                 f"{self._config.cluster.feature_store_gb:g}, or on the disk"
@@ -123,9 +156,11 @@ class PrefixFeatures:
             )
         return store
 
-    def _open(self, key: str, shape: tuple[int, ...], dtype: np.dtype, compute: Compute) -> FeatureStore | None:
+    def _open(
+        self, key: str, shape: tuple[int, ...], dtype: np.dtype, compute: Compute, block: int
+    ) -> FeatureStore | None:
         limit = int(self._config.cluster.feature_store_gb * 1e9)
-        return open_store(self._root, key, len(self._images), shape, dtype, compute, limit)
+        return open_store(self._root, key, len(self._images), shape, dtype, compute, limit, block)
 
     def _key(self) -> str:
         backbone = self._model.backbone
@@ -133,7 +168,8 @@ class PrefixFeatures:
         device = self._model.device.type
         if device != "cpu":
             device += torch.get_float32_matmul_precision()
-        text = f"checksummed {self._images.fingerprint()} {preprocessing} {self._dtype} {device} {torch.__version__}"
+        passes = f"checksummed singly {_SINGLE}" if self._lazy else "checksummed"
+        text = f"{passes} {self._images.fingerprint()} {preprocessing} {self._dtype} {device} {torch.__version__}"
         weights = [np.atleast_1d(tensor.cpu().numpy()) for tensor in backbone.prefix.state_dict().values()]
         return digest(f"{text} {backbone.prefix!r}".encode(), *weights)
 

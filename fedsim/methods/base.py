@@ -86,6 +86,13 @@ class MethodClient(ABC, Generic[P]):
         """
         raise NotImplementedError(f"{type(self).__name__} has no deltas")
 
+    def warm_up(self, features: Tensor) -> None:
+        """Compile what a step needs, with some prefix features; called once, before the first round.
+
+        Raises:
+            ResourceError: ``train.compile`` is on and does not work here.
+        """
+
     @abstractmethod
     def train(self, state: Any, task: ClientTask) -> Trained:
         """Train from a received state."""

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field, SerializeAsAny, field_validator
 
+from deltamask.parallel import over_indices
 from fedsim.compression import COMPRESSORS, compile_compressor
 from fedsim.compression.none import NoneSettings
 from fedsim.methods.base import Method, MethodClient, MethodServer
@@ -98,7 +99,7 @@ class _Server(MethodServer[DenseSettings]):
         return self._compressed.decode(payload, round_index, client)
 
     def accumulate(self, decoded: np.ndarray, weight: int) -> None:
-        self._sum_d += weight * decoded.astype(np.float64)
+        _add(decoded.size, self._sum_d, decoded, weight)
         self._weight += weight
 
     def finish_round(self) -> None:
@@ -140,6 +141,12 @@ class _Server(MethodServer[DenseSettings]):
             self._unsent_d, self._step = state["unsent"].copy(), int(state["step"][0])
 
 
+@over_indices()
+def _add(start, stop, sum_d, values_d, weight):  # type: ignore[no-untyped-def]
+    for i in range(np.uint64(start), np.uint64(stop)):
+        sum_d[i] += weight * np.float64(values_d[i])
+
+
 class DenseMethod(Method):
     """A method whose update is the change of one vector; a subclass says which by :meth:`flatten`."""
 
@@ -165,5 +172,8 @@ class DenseMethod(Method):
     @classmethod
     def compile_kernels(cls, params: UpdateSettings) -> None:
         compile_compressor(params.compressor)
+        values_d = np.zeros(1, np.float32)
+        for sent_d in (values_d, np.frombuffer(values_d.tobytes(), np.float32)):  # received ones cannot be written to
+            _add(1, np.zeros(1), sent_d, 1)
         if isinstance(params, DenseSettings):
             compile_compressor(params.downlink)

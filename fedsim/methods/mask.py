@@ -71,7 +71,11 @@ class MaskClient(CountedClient[M]):
         super().__init__(params, experiment, model)
         self._net = dm.MaskedModule(model.network, model.masked_names).to(model.device)
         self._training = LocalTraining(experiment.train, experiment.seed)
+        self._step = self._training.compiled(self._net.with_weights)
         self._loaded: tuple[np.ndarray, torch.Tensor, torch.Tensor] | None = None
+
+    def warm_up(self, features: torch.Tensor) -> None:
+        self._training.warm_up(self._step, features, self._net.weights_d)
 
     def theta(self, state: MaskState) -> torch.Tensor:
         """The probabilities of a state on the model's device, copied there once for all clients of a round."""
@@ -96,11 +100,9 @@ class MaskClient(CountedClient[M]):
         net.scores_d.data.copy_(self._start(state)[1])
 
         def logits(x: torch.Tensor, step: int) -> torch.Tensor:
-            key = dm.stream_key(self.experiment.seed, "train", task.round, task.client, step)
-            output: torch.Tensor = (
-                net(x, key=key) if self.params.forward == "sampled" else net(x, net.scores_d.sigmoid())
-            )
-            return output
+            if self.params.forward == "expected":
+                return self._step(x, net.weights_d * net.scores_d.sigmoid())
+            return self._step(x, net.drawn(dm.stream_key(self.experiment.seed, "train", task.round, task.client, step)))
 
         penalty = self.penalty(state)
         term = None if penalty is None else (lambda: penalty(net.scores_d))

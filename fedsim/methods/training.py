@@ -12,8 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deltamask import stream_key
+from fedsim.errors import ResourceError
 from fedsim.methods.base import ClientTask
 from fedsim.settings import TrainSettings
+
+#: Outputs of shape ``(b, classes)`` from inputs and a vector of weights.
+Network = Callable[[Tensor, Tensor], Tensor]
 
 
 class LocalTraining:
@@ -31,6 +35,32 @@ class LocalTraining:
         if settings is None:
             raise TypeError("train_defaults: found None, expected a mapping for a method that trains by steps")
         self._settings, self._seed = settings, seed
+
+    def compiled(self, network: Network) -> Network:
+        """A network of inputs and a vector, with full batches through ``torch.compile`` where the settings say so.
+
+        Other batches are few, and of many sizes, each of which would be compiled.
+        """
+        if not self._settings.compile:
+            return network
+        full = torch.compile(network, dynamic=False)
+        return lambda x, v: (full if len(x) == self._settings.batch_size else network)(x, v)
+
+    def warm_up(self, network: Network, inputs: Tensor, vector_d: Tensor) -> None:
+        """Have a :meth:`compiled` network compiled, before there is a round.
+
+        Raises:
+            ResourceError: it cannot be compiled here.
+        """
+        if not self._settings.compile:
+            return
+        batch = inputs[torch.arange(self._settings.batch_size) % len(inputs)]
+        try:
+            with autocast(self._settings.precision, batch.device):
+                network(batch, vector_d.detach().clone().requires_grad_()).sum().backward()
+        except torch._dynamo.exc.TorchDynamoException as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ResourceError(f"train.compile: found true, allowed: false on this machine: {reason}") from error
 
     def run(
         self,

@@ -105,9 +105,13 @@ class DenseClient(MethodClient[U]):
         self._start, size = start, start["vector"].size
         self._compressed = CompressedUpdates(params.compressor, experiment.seed, "compression", size)
         self._training = LocalTraining(experiment.train, experiment.seed)
+        self._step = self._training.compiled(self._net)
 
     def receive(self, broadcast: bytes) -> Any:
         return unpack_changed(broadcast, self._start)
+
+    def warm_up(self, features: Tensor) -> None:
+        self._training.warm_up(self._step, features, self._net.weights_d)
 
     def load(self, state: Any) -> Tensor:
         """Set what is frozen by a state; its vector, on the model's device."""
@@ -116,7 +120,7 @@ class DenseClient(MethodClient[U]):
 
     def train(self, state: Any, task: ClientTask) -> Trained:
         vector_d = nn.Parameter(self.load(state))
-        loss = self._training.run([vector_d], task, lambda x, step: self._net(x, vector_d))
+        loss = self._training.run([vector_d], task, lambda x, step: self._step(x, vector_d))
         return self._trained(vector_d.detach(), loss, state, task)
 
     def train_together(self, state: Any, tasks: Sequence[ClientTask]) -> list[Trained]:

@@ -73,7 +73,7 @@ def _check(tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[tuple
 
 def add_weight(upload: bytes, samples: int) -> bytes:
     """An upload with its client's number of training samples, 16 bytes more."""
-    return payload.pack(payload.WEIGHTED, 0, _WEIGHT.pack(samples) + upload)
+    return payload.pack(payload.WEIGHTED, 0, (_WEIGHT.pack(samples), upload))
 
 
 def split_weight(upload: bytes, weighted: bool) -> tuple[bytes, int]:

@@ -99,9 +99,15 @@ class TrainSettings(Settings):
         description="clients of a worker that are trained at once, each on its own: for small networks",
         json_schema_extra=unless_default,
     )
+    compile: bool = Field(
+        False,
+        description="compile the network of full batches by torch.compile; takes a C++ compiler, and seconds at start",
+        json_schema_extra=unless_default,
+    )
 
     only_with: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {
-        "momentum": ("optimizer", ("sgd", "normalized-sgd"))
+        "momentum": ("optimizer", ("sgd", "normalized-sgd")),
+        "compile": ("together", (1,)),
     }
 
 

@@ -8,11 +8,12 @@ import signal
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import fedsim
 from fedsim.config import load_config
-from fedsim.data import load_dataset
+from fedsim.data import Decoder, load_dataset
 from fedsim.errors import DataError
 from fedsim.features import BLOCK, FeatureStore, PrefixFeatures, open_store
 from fedsim.models import build_model
@@ -145,7 +146,7 @@ def hold_a_lock(path, held, over):
 
 
 def test_a_process_that_hangs_with_a_lock_is_not_waited_for_for_ever(tmp_path, context, monkeypatch):
-    monkeypatch.setattr(fedsim.features._store, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(fedsim.features._store, "PATIENCE_SECONDS", 0.2)
     store = store_in(tmp_path / "k")
     held, over = context.Event(), context.Event()
     other = context.Process(target=hold_a_lock, args=(tmp_path / "k" / "done", held, over))
@@ -165,10 +166,11 @@ def test_a_process_that_hangs_with_a_lock_is_not_waited_for_for_ever(tmp_path, c
 CONFIG = {"model": {"masked_blocks": 1}, "data": {"train_samples": 300}}
 
 
-def make_features(tmp_path, *overrides):
+def make_features(tmp_path, *overrides, all_needed=True):
     config = load_config(CONFIG, [f"cluster.feature_store={tmp_path / 'store'}", *overrides])
     dataset = load_dataset(config.data, config.seed)
-    return PrefixFeatures(config, build_model(config.model, len(dataset.classes)), dataset.train.images)
+    model = build_model(config.model, len(dataset.classes))
+    return PrefixFeatures(config, model, dataset.train.images, all_needed=all_needed)
 
 
 def test_the_second_time_nothing_is_computed(tmp_path):
@@ -208,17 +210,43 @@ def test_what_does_not_fit_is_computed_each_time_with_the_same_result(tmp_path):
     np.testing.assert_allclose(computed(np.arange(9)), stored(np.arange(9)), atol=1e-5)
 
 
+def test_where_few_take_part_only_what_is_needed_is_computed_the_same_whoever_needs_what(tmp_path, monkeypatch):
+    computed = []
+    decoder = Decoder.__call__
+
+    def counting(self, images, rows):
+        computed.extend(rows.tolist())
+        return decoder(self, images, rows)
+
+    monkeypatch.setattr(Decoder, "__call__", counting)
+    first, second = (
+        make_features(tmp_path / name, "participation=0.1", all_needed=False) for name in ("first", "second")
+    )
+    assert first.prepare().rows == second.prepare().rows == 0
+    one_by_one = [first(np.array([row])) for row in (250, 7, 40, 7)]
+    assert computed == [250, 7, 40]
+    second.complete(np.arange(100))  # in two passes
+    assert computed[3:] == list(range(100))
+    together = second(np.array([250, 7, 40, 7]))
+    assert (torch.cat(one_by_one) == together).all()
+    again = make_features(tmp_path / "first", "participation=0.1", all_needed=False)
+    assert (again(np.array([7, 250])) == together[[1, 0]]).all()
+    assert len(computed) == 3 + 100 + 1
+
+
 @pytest.mark.parametrize("store", [50, 1e-7, 0])
-def test_corrupt_images_are_counted_and_above_a_limit_an_error(tmp_path, store):
+@pytest.mark.parametrize("all_needed", [True, False])
+def test_corrupt_images_are_counted_and_above_a_limit_an_error(tmp_path, store, all_needed):
     for index in range(10):
         path = tmp_path / "data" / "ab"[index % 2] / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (8, 8), 20 * index).save(path)
     (tmp_path / "data" / "a" / "4.png").write_bytes(b"none")
     overrides = ["data.name=image-folder", f"data.path={tmp_path / 'data'}", f"cluster.feature_store_gb={store}"]
+    overrides += ["participation=0.1"]
 
     def read(limit):
-        features = make_features(tmp_path, *overrides, f"data.max_corrupt={limit}")
+        features = make_features(tmp_path, *overrides, f"data.max_corrupt={limit}", all_needed=all_needed)
         features.prepare()
         features(np.arange(8))
         return features.warnings[-1]

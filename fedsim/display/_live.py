@@ -1,8 +1,7 @@
-"""Output in the terminal: a live line while a run goes on, tables at its end, and the list of all keys."""
+"""Output in the terminal: a live line while a run goes on, and tables at its end."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -12,8 +11,6 @@ from rich.table import Table
 
 import results
 from fedsim import runner
-from fedsim.registry import Registry
-from fedsim.settings import Settings
 
 _SHOWN_ROUNDS = 25
 
@@ -122,54 +119,6 @@ def _totals_table(run: Any, client_rounds: int) -> Table:
     ):
         table.add_row(name, value)
     return table
-
-
-def list_keys(config: type[Settings], registries: Mapping[str, Registry[Any]]) -> Table:
-    """Every key once: those of a member of a registry below its name.
-
-    Args:
-        config: the whole configuration.
-        registries: members of every kind, by the group (or the key) that chooses one.
-    """
-    table = plain_table("key", "default", "what it is")
-    for key, info in config.model_fields.items():
-        group = _settings_of(info.annotation)
-        if group is None:
-            table.add_row(key, str(info.default), info.description or "")
-        for name, nested in group.model_fields.items() if group else ():
-            table.add_row(f"{key}.{name}", str(nested.default), nested.description or "")
-        for chooser, registry in registries.items():
-            if chooser.partition(".")[0] == key:
-                _list_members(table, chooser, registry, set(group.model_fields) if group else set())
-        table.add_section()
-    return table
-
-
-def _list_members(table: Table, group: str, registry: Registry[Any], common: set[str]) -> None:
-    if "." in group:  # a group or a key inside another one, whose own keys are listed here
-        # A key that chooses a member has its own line already; the name in a group of keys does not.
-        table.add_row(f"{group}:" if registry.field == group else registry.field, "", "one of")
-        common = {"name"}
-    seen: set[str] = set()
-    for member in registry:
-        fields = getattr(member, "Params", Settings).model_fields
-        own = {key: info for key, info in fields.items() if key not in common}
-        again = [
-            f"{key}={default}" if (default := own[key].get_default(call_default_factory=True)) is not None else key
-            for key in own
-            if key in seen
-        ]
-        table.add_row(f"  {member.name}", "", member.summary + (f"; also {', '.join(again)}" if again else ""))
-        for key, info in own.items():
-            if key not in seen and key != "compressor":
-                table.add_row(f"    {group}.{key}", str(info.default), info.description or "")
-        seen |= own.keys() - {"compressor"}
-
-
-def _settings_of(annotation: Any) -> type[Settings] | None:
-    """The group that a field holds, perhaps optionally."""
-    candidates = [annotation, *getattr(annotation, "__args__", ())]
-    return next((one for one in candidates if isinstance(one, type) and issubclass(one, Settings)), None)
 
 
 def plain_table(*columns: str) -> Table:
