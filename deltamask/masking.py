@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,24 @@ class FlatNetwork(nn.Module):
     def forward(self, inputs: Any, weights_d: Tensor) -> Any:
         """The network's output with these weights in place of its own."""
         return self.with_weights(inputs, weights_d)
+
+    @contextmanager
+    def holding(self, vector_d: Tensor) -> Iterator[list[nn.Parameter]]:
+        """The module's own parameters as views of a vector, which is trained in place, without a copy a step.
+
+        Afterwards they are frozen and what they were.
+        """
+        held = [self.module.get_parameter(name) for name in self.names]
+        before = [parameter.data for parameter in held]
+        try:
+            for parameter, part, shape in zip(held, vector_d.split(self._sizes), self._shapes, strict=True):
+                parameter.data = part.view(shape)
+                parameter.requires_grad_(True)
+            yield held
+        finally:
+            for parameter, data in zip(held, before, strict=True):
+                parameter.data, parameter.grad = data, None
+                parameter.requires_grad_(False)
 
     def with_weights(self, inputs: Any, weights_d: Tensor) -> Any:
         """The same of a subclass, too."""

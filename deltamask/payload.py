@@ -88,7 +88,7 @@ def pack(kind: int, dimension: int, body: Buffer | Sequence[Buffer], context: by
     return b"".join((head, _CHECKSUM.pack(checksum), *parts))  # the one copy
 
 
-def unpack(data: bytes, kind: int, dimension: int, context: bytes = b"") -> memoryview:
+def unpack(data: Buffer, kind: int, dimension: int, context: bytes = b"") -> memoryview:
     """Check a frame against what the receiver expects and return its body, without copying it.
 
     Raises:

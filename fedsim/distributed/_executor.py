@@ -103,8 +103,9 @@ class RayExecutor(Executor):
                 samples = int(self._samples[client])
                 yield Upload(client, samples, Update(b""), None, 0.0, 0.0, False, attempt, in_words(result))
             else:
-                self._bound(queue, phase, len(result.update.payload))
-                yield replace(result, attempt=attempt)
+                upload, payload = result
+                self._bound(queue, phase, len(payload))
+                yield replace(upload, update=replace(upload.update, payload=payload.data), attempt=attempt)
 
     def evaluate(
         self, phase: PhaseName, round_index: int, chunks: int, broadcast: Broadcast

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+import numpy as np
 import ray
 
 from fedsim.config import Config
@@ -40,10 +41,14 @@ class Worker:
         broadcast: Broadcast,
         kept: dict[int, int],
         singly: bool,
-    ) -> Iterator[list[Upload]]:
-        """Stream uploads of clients as they finish, in the order of ``clients``; ``singly``, each as a list of one."""
+    ) -> Iterator[list[tuple[Upload, np.ndarray]]]:
+        """Stream uploads of clients as they finish, in the order of ``clients``; ``singly``, each as a list of one.
+
+        Payloads are beside them as arrays, which Ray does not copy on their way out of its store.
+        """
         uploads = self._trainer.train(phase, round_index, clients, broadcast, kept)
-        yield from _batched(uploads, 0.0 if singly else _BATCH_SECONDS)
+        parts = ((upload.without_payload(), np.frombuffer(upload.update.payload, np.uint8)) for upload in uploads)
+        yield from _batched(parts, 0.0 if singly else _BATCH_SECONDS)
 
     def evaluate(
         self, phase: PhaseName, round_index: int, pieces: list[int], broadcast: Broadcast

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import deltamask as dm
@@ -64,6 +64,10 @@ class Upload:
     kept: bool = False
     attempt: int = 1
     error: str | None = None
+
+    def without_payload(self) -> Upload:
+        """The same with nothing to send."""
+        return replace(self, update=replace(self.update, payload=b""))
 
 
 @dataclass(frozen=True)

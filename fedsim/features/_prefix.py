@@ -22,6 +22,7 @@ from fedsim.models import TaskModel
 
 _NAMED = 5  # corrupt images that a message names
 _RARE = 0.1  # participation up to which features are computed when they are first needed
+_SMALL = 64 * 10**6  # bytes
 _SINGLE = 64  # images that are then computed at a time: a pass is of so many, whoever needs which
 
 
@@ -37,7 +38,7 @@ class PrefixFeatures:
 
     Attributes:
         warnings: what was tolerated.
-        resident_bytes: size of the features that may stay on a GPU, this split's and the other's.
+        resident_bytes: size of the features that may stay in memory, this split's and the other's.
     """
 
     def __init__(
@@ -64,7 +65,9 @@ class PrefixFeatures:
         self.resident_bytes: int = beside.resident_bytes if beside is not None else 0
         self._resident: Resident | None = None
         size_bytes = len(images) * math.prod(self._shape) * self._dtype.itemsize
-        if model.device.type != "cpu" and self.resident_bytes + size_bytes <= config.cluster.gpu_features_gb * 1e9:
+        # What is evaluated is read in each round, so a little of it stays on CPUs too.
+        bound = _SMALL * all_needed if model.device.type == "cpu" else config.cluster.gpu_features_gb * 1e9
+        if self.resident_bytes + size_bytes <= bound:
             self.resident_bytes += size_bytes
             self._resident = Resident(len(images), self._shape, self._dtype, model.device)
 

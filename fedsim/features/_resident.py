@@ -1,4 +1,4 @@
-"""Prefix features that stay in a GPU's memory."""
+"""Prefix features that stay in memory, on the device that computes."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ class Resident:
         if missing.size:
             self._rows[self._positions(missing)] = torch.from_numpy(read(missing)).to(self._rows.device)
             self._here[missing] = True
+        if rows.size and rows[-1] - rows[0] == rows.size - 1 and (np.diff(rows) == 1).all():
+            return self._rows[rows[0] : rows[-1] + 1]  # not copied
         return self._rows[self._positions(rows)]
 
     def _positions(self, rows: np.ndarray) -> Tensor:

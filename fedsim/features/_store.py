@@ -32,6 +32,7 @@ BLOCK = 256
 
 _FILES = ("done", "features")
 _MARK = struct.Struct("<BI")  # whether a block is done, and the CRC-32 of its features
+_MARKS = np.dtype([("done", "u1"), ("checksum", "<u4")])  # the same, as they are read
 
 PATIENCE_SECONDS = 600.0  # for a lock of another process, which may hang
 _POLL_SECONDS = 0.05
@@ -84,7 +85,10 @@ class FeatureStore:
         os.utime(folder)
         os.posix_fallocate(self._marks, 0, max(1, self._blocks * _MARK.size))
         os.posix_fallocate(self._file, 0, max(1, rows * self._row_bytes))
-        self._features = np.memmap(folder / "features", dtype, "r", shape=(rows, *shape))
+        self._features = np.asarray(np.memmap(folder / "features", dtype, "r", shape=(rows, *shape)))
+        self._path = folder / "features"
+        self._seen = np.asarray(np.memmap(folder / "done", _MARKS, "r", shape=(max(1, self._blocks),)))
+        self._bytes = self._features.reshape(-1).view(np.uint8).data
         self._checked = np.zeros(self._blocks, bool)
 
     def build(self) -> Built:
@@ -108,7 +112,7 @@ class FeatureStore:
         For blocks of one row; another process may compute the same ones, and writes the same.
         """
         unchecked = rows[~self._checked[rows]]
-        missing = np.array([row for row in unchecked.tolist() if not self._done(row)], np.int64)
+        missing = unchecked[self._seen["done"][unchecked] != 1]
         if missing.size:
             features, corrupt = self._compute(missing)
             for row, of_row in zip(missing.tolist(), features, strict=True):
@@ -140,15 +144,14 @@ class FeatureStore:
         if not self._whole(block):
             with self._locked(block, patient=True):
                 if not self._whole(block):  # nobody has mended it meanwhile
-                    warnings.warn(
-                        f"{self._features.filename}: block {block} was damaged and is computed again", stacklevel=3
-                    )
+                    warnings.warn(f"{self._path}: block {block} was damaged and is computed again", stacklevel=3)
                     self._fill(block)
         self._checked[block] = True
 
     def _whole(self, block: int) -> bool:
-        rows = self._features[block * self._block : (block + 1) * self._block]
-        return self._mark(block) == (1, zlib.crc32(rows.data))
+        size = self._block * self._row_bytes
+        done, checksum = self._seen[block].tolist()
+        return done == 1 and checksum == zlib.crc32(self._bytes[block * size : (block + 1) * size])
 
     def _fill(self, block: int) -> int:
         rows = np.arange(block * self._block, min((block + 1) * self._block, len(self._features)))
@@ -169,11 +172,7 @@ class FeatureStore:
         _write(self._marks, memoryview(_MARK.pack(1, zlib.crc32(data))), block * _MARK.size)
 
     def _done(self, block: int) -> bool:
-        return self._mark(block)[0] == 1
-
-    def _mark(self, block: int) -> tuple[int, int]:
-        done, checksum = _MARK.unpack(os.pread(self._marks, _MARK.size, block * _MARK.size))
-        return done, checksum
+        return bool(self._seen["done"][block] == 1)
 
     @contextmanager
     def _locked(self, block: int, patient: bool) -> Iterator[bool]:
@@ -183,7 +182,7 @@ class FeatureStore:
         if not lock(attempt, PATIENCE_SECONDS if patient else 0):
             if patient:
                 warnings.warn(
-                    f"{self._features.filename}: another process has held block {block} for {PATIENCE_SECONDS:g} s; "
+                    f"{self._path}: another process has held block {block} for {PATIENCE_SECONDS:g} s; "
                     "it is computed here, too",
                     stacklevel=4,
                 )

@@ -75,7 +75,8 @@ class MaskClient(CountedClient[M]):
         self._loaded: tuple[np.ndarray, torch.Tensor, torch.Tensor] | None = None
 
     def warm_up(self, features: torch.Tensor) -> None:
-        self._training.warm_up(self._step, features, self._net.weights_d)
+        weights_d = self._net.weights_d.clone().requires_grad_()
+        self._training.warm_up(lambda x: self._step(x, weights_d), features)
 
     def theta(self, state: MaskState) -> torch.Tensor:
         """The probabilities of a state on the model's device, copied there once for all clients of a round."""

@@ -16,8 +16,8 @@ from fedsim.errors import ResourceError
 from fedsim.methods.base import ClientTask
 from fedsim.settings import TrainSettings
 
-#: Outputs of shape ``(b, classes)`` from inputs and a vector of weights.
-Network = Callable[[Tensor, Tensor], Tensor]
+#: Outputs of shape ``(b, classes)`` from inputs, and perhaps a vector of weights.
+Network = Callable[..., Tensor]
 
 
 class LocalTraining:
@@ -37,17 +37,17 @@ class LocalTraining:
         self._settings, self._seed = settings, seed
 
     def compiled(self, network: Network) -> Network:
-        """A network of inputs and a vector, with full batches through ``torch.compile`` where the settings say so.
+        """A network of inputs, and perhaps a vector, whose full batches are compiled where the settings say so.
 
         Other batches are few, and of many sizes, each of which would be compiled.
         """
         if not self._settings.compile:
             return network
         full = torch.compile(network, dynamic=False)
-        return lambda x, v: (full if len(x) == self._settings.batch_size else network)(x, v)
+        return lambda x, *more: (full if len(x) == self._settings.batch_size else network)(x, *more)
 
-    def warm_up(self, network: Network, inputs: Tensor, vector_d: Tensor) -> None:
-        """Have a :meth:`compiled` network compiled, before there is a round.
+    def warm_up(self, network: Callable[[Tensor], Tensor], inputs: Tensor) -> None:
+        """Have a :meth:`compiled` network compiled, before there is a round, for outputs whose gradient is wanted.
 
         Raises:
             ResourceError: it cannot be compiled here.
@@ -57,7 +57,7 @@ class LocalTraining:
         batch = inputs[torch.arange(self._settings.batch_size) % len(inputs)]
         try:
             with autocast(self._settings.precision, batch.device):
-                network(batch, vector_d.detach().clone().requires_grad_()).sum().backward()
+                network(batch).sum().backward()
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = " ".join(str(error).split())[:300]
             raise ResourceError(f"train.compile: found true, allowed: false on this machine: {reason}") from error

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -105,13 +106,28 @@ class DenseClient(MethodClient[U]):
         self._start, size = start, start["vector"].size
         self._compressed = CompressedUpdates(params.compressor, experiment.seed, "compression", size)
         self._training = LocalTraining(experiment.train, experiment.seed)
-        self._step = self._training.compiled(self._net)
+        self._step = self._training.compiled(self._network())
 
     def receive(self, broadcast: bytes) -> Any:
         return unpack_changed(broadcast, self._start)
 
+    def _network(self) -> Callable[..., Tensor]:
+        """The network of a step, of inputs and the vector; of inputs alone where it holds the vector."""
+        return self._net.module if isinstance(self._net, dm.FlatNetwork) else self._net
+
     def warm_up(self, features: Tensor) -> None:
-        self._training.warm_up(self._step, features, self._net.weights_d)
+        with self._parameters(self._net.weights_d.clone()) as (_, more):
+            self._training.warm_up(lambda x: self._step(x, *more), features)
+
+    @contextmanager
+    def _parameters(self, vector_d: Tensor) -> Iterator[tuple[list[nn.Parameter], list[Tensor]]]:
+        """A vector as what is trained in place, and what a step takes beside its inputs."""
+        if isinstance(self._net, dm.FlatNetwork):
+            with self._net.holding(vector_d) as parameters:
+                yield parameters, []
+        else:
+            parameter = nn.Parameter(vector_d)
+            yield [parameter], [parameter]
 
     def load(self, state: Any) -> Tensor:
         """Set what is frozen by a state; its vector, on the model's device."""
@@ -119,9 +135,10 @@ class DenseClient(MethodClient[U]):
         return torch.tensor(state["vector"], device=self.model.device)
 
     def train(self, state: Any, task: ClientTask) -> Trained:
-        vector_d = nn.Parameter(self.load(state))
-        loss = self._training.run([vector_d], task, lambda x, step: self._step(x, vector_d))
-        return self._trained(vector_d.detach(), loss, state, task)
+        vector_d = self.load(state)
+        with self._parameters(vector_d) as (parameters, more):
+            loss = self._training.run(parameters, task, lambda x, step: self._step(x, *more))
+        return self._trained(vector_d, loss, state, task)
 
     def train_together(self, state: Any, tasks: Sequence[ClientTask]) -> list[Trained]:
         network = torch.func.vmap(self._net)

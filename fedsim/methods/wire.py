@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from deltamask import payload
-from deltamask.payload import PayloadError
+from deltamask.payload import Buffer, PayloadError
 
 _WEIGHT, _ROUND = struct.Struct("<I"), struct.Struct("<II")
 _UPLOAD = struct.Struct("<II")  # client, length
@@ -76,14 +76,14 @@ def add_weight(upload: bytes, samples: int) -> bytes:
     return payload.pack(payload.WEIGHTED, 0, (_WEIGHT.pack(samples), upload))
 
 
-def split_weight(upload: bytes, weighted: bool) -> tuple[bytes, int]:
+def split_weight(upload: Buffer, weighted: bool) -> tuple[bytes, int]:
     """An upload as the method encoded it, and its weight: of :func:`add_weight`, or 1 where clients are not weighted.
 
     Raises:
         PayloadError: it has no weight, or none above 0.
     """
     if not weighted:
-        return upload, 1
+        return bytes(upload), 1
     body = payload.unpack(upload, payload.WEIGHTED, 0)
     weight = _WEIGHT.unpack_from(body)[0] if len(body) >= _WEIGHT.size else 0
     if not weight:

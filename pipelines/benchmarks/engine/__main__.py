@@ -60,9 +60,9 @@ TASKS: dict[str, dict[str, Any]] = {
         "evaluate": {"batch_size": 1000},
     },
     "cnn": {
-        "rounds": 4,
+        "rounds": 8,
         "participation": 0.05,
-        "data": {"train_samples": 50_000, "test_samples": 1000, "noise": 500},
+        "data": {"train_samples": 50_000, "test_samples": 1000, "noise": 200},
         "partition": {"clients": 1000},
         "model": {"name": "cnn"},
         "train": _SGD | {"lr": 0.02},

@@ -53,7 +53,7 @@ class Process:
         splits = {"train": dataset.train, "test": dataset.test}
         self.features, self.labels = {}, {}
         for name, split in splits.items():
-            features = PrefixFeatures(config, model, split.images)
+            features = PrefixFeatures(config, model, split.images, all_needed=name == "test")
             features.prepare()
             self.features[name] = features(np.arange(len(split)))
             self.labels[name] = torch.from_numpy(split.labels)
