@@ -16,7 +16,7 @@ from fedsim.settings import ModelSettings
 class MlpSettings(ModelSettings):
     """Keys of the perceptron, which is trained whole unless they say otherwise."""
 
-    hidden: tuple[Annotated[int, Field(ge=1, le=100_000)], ...] = Field(
+    hidden: tuple[Annotated[int, Field(ge=1, le=1_000_000)], ...] = Field(
         (200, 200), description="units of the hidden layers; [] for logistic regression"
     )
     masked_blocks: int = Field(2, ge=0, le=1000, description="last hidden layers that are trained")

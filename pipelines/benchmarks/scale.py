@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import multiprocessing
+import os
 import resource
 import shutil
 import time
@@ -83,7 +84,7 @@ def synthetic(output: str, method: str, parameters: int) -> dict[str, Any]:
         "model": {"name": "mlp", "hidden": [parameters // _INPUTS], "masked_blocks": 1, "mask_biases": False},
         "head": {"name": "random"},
         "method": {"name": method},
-        "cluster": {"executor": "serial"},
+        "cluster": {"executor": "serial", "cpus_per_worker": len(os.sched_getaffinity(0))},
     }
     config = fedsim.load_config(tree)
     simulation = Simulation(config, Synthetic(config), output)
@@ -170,7 +171,7 @@ def table(frame: pd.DataFrame) -> str:
     for part in _PARTS:
         shown[f"{part}, ms"] = (1000 * frame[f"{part}_seconds"]).round(1)
     for name in ("driver", "worker"):
-        if frame[f"{name}_bytes"].notna().any():
+        if frame.get(f"{name}_bytes", pd.Series(dtype=float)).notna().any():
             shown[f"{name}, MB"] = (frame[f"{name}_bytes"] / 1e6).round(0).astype(int)
     shown["uplink, kB"] = (frame["uplink_bytes"] / 1e3).round(1)
     return tables.to_markdown(shown.astype(str))

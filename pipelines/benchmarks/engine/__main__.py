@@ -69,7 +69,7 @@ TASKS: dict[str, dict[str, Any]] = {
     },
 }
 #: What only the simulator knows.
-_OWN = {"logistic": ["train.together=10"]}
+_OWN = {"blocks": ["train.compile=true"], "logistic": ["train.together=10"]}
 
 
 def configuration(task: str, overrides: list[str]) -> fedsim.Config:
