@@ -111,8 +111,12 @@ class FlatNetwork(nn.Module):
 
     def with_weights(self, inputs: Any, weights_d: Tensor) -> Any:
         """The same of a subclass, too."""
-        parts = zip(self.names, weights_d.split(self._sizes), self._shapes, strict=True)
-        return functional_call(self.module, {name: part.view(shape) for name, part, shape in parts}, (inputs,))
+        return functional_call(self.module, self.parts(weights_d), (inputs,))
+
+    def parts(self, weights_d: Tensor) -> dict[str, Tensor]:
+        """The parameters that a vector holds, by name; of vectors of shape ``(..., d)``, all with these axes first."""
+        parts = zip(self.names, weights_d.split(self._sizes, -1), self._shapes, strict=True)
+        return {name: part.view(*weights_d.shape[:-1], *shape) for name, part, shape in parts}
 
 
 class MaskedModule(FlatNetwork):

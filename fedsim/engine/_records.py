@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from itertools import groupby
@@ -42,7 +43,7 @@ class Records:
         self._states, self._kept = ClientStates(output, store.run_id), dict[int, int]()
         self._digests: list[int] = []  # of the stored rounds
         self._pending: list[RoundOutcome] = []  # rounds that are not stored yet
-        self._stored_at = -_STORED_SECONDS
+        self._stored_at = -math.inf
         self._files, self._joined = 0, 0  # files since the last joined one, and the round that they begin with
         self._saved = (0, time.monotonic())  # round and time of the last checkpoint
         self.warnings: list[str] = []

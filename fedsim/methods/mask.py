@@ -14,6 +14,7 @@ from deltamask import codecs, payload
 from deltamask.fused import DrawnWeights
 from fedsim.methods.base import ClientTask, Forward, Method, MethodClient, MethodServer, Trained
 from fedsim.methods.mask_settings import CountedSettings, MaskSettings
+from fedsim.methods.together import together
 from fedsim.methods.training import LocalTraining
 from fedsim.methods.wire import pack_tensors, unpack_tensors
 from fedsim.models import TaskModel
@@ -112,7 +113,7 @@ class MaskClient(CountedClient[M]):
 
     def train_together(self, state: MaskState, tasks: Sequence[ClientTask]) -> list[Trained]:
         self.model.load_head(state.head)
-        network = torch.func.vmap(self._net.with_weights)
+        network = together(self._net, self._net.with_weights)
 
         def logits(x: torch.Tensor, scores: torch.Tensor, step: int) -> torch.Tensor:
             output: torch.Tensor = network(x, self._weights(scores, tasks, step))

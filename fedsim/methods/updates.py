@@ -16,6 +16,7 @@ from fedsim.compression import COMPRESSORS, make_compressor
 from fedsim.compression.none import NoneSettings
 from fedsim.methods.base import ClientTask, Forward, MethodClient, Trained
 from fedsim.methods.head import untrained
+from fedsim.methods.together import together
 from fedsim.methods.training import LocalTraining
 from fedsim.methods.wire import unpack_changed
 from fedsim.models import TaskModel
@@ -141,7 +142,7 @@ class DenseClient(MethodClient[U]):
         return self._trained(vector_d, loss, state, task)
 
     def train_together(self, state: Any, tasks: Sequence[ClientTask]) -> list[Trained]:
-        network = torch.func.vmap(self._net)
+        network = together(self._net, self._net)
         vectors, losses = self._training.run_together(self.load(state), tasks, lambda x, v, step: network(x, v))
         found = zip(vectors, losses, tasks, strict=True)
         return [self._trained(vector_d, loss, state, task) for vector_d, loss, task in found]
