@@ -34,11 +34,13 @@ from fedsim.settings import (
     PartitionSettings,
     Settings,
     TrainSettings,
+    WorldSettings,
     apply_override,
     assign,
     check_size,
     explain_errors,
     read_yaml,
+    unless_default,
     validate_member,
 )
 
@@ -96,6 +98,7 @@ class Config(Settings):
     method: Annotated[SerializeAsAny[MethodSettings], Field(validate_default=True)] = MethodSettings()
     train: TrainSettings | None = Field(None, description="local training; absent where a method needs none")
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
+    world: WorldSettings = Field(WorldSettings(), json_schema_extra=unless_default)
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
     _contents: dict[str, str] = PrivateAttr(default_factory=dict)  # digests of files and code by dotted key
 

@@ -100,9 +100,19 @@ def draw(results: Results) -> dict[str, page.Picture]:
             "Uploads and samples of clients: median, middle half, and whiskers at 5 and 95 %",
         ),
     }
+    if _timed(results):
+        drawings["accuracy_over_simulated_time"] = (
+            lambda: figures.over_rounds(results, x="simulated"),
+            f"Accuracy over simulated time; {spread}",
+        )
     if len(tables.groups(results.runs)) == 1:  # a single point shows nothing
         del drawings["accuracy_against_bytes"], drawings["accuracy_against_all_bytes"]
     return {name: page.Picture(_png(function()), alt) for name, (function, alt) in drawings.items()}
+
+
+def _timed(results: Results) -> bool:
+    """Whether a run has simulated time."""
+    return "simulated_clock" in results.rounds and bool(results.rounds["simulated_clock"].notna().any())
 
 
 def sections(results: Results, pictures: dict[str, page.Picture]) -> list[page.Section]:
@@ -160,6 +170,8 @@ def _comparison(results: Results) -> list[page.Table]:
     target = tables.bytes_to_target(results)
     both = tables.bytes_to_target(results, direction="both")
     target = target.rename(columns={"target": "accuracy", "bytes": "uplink_bytes"}).assign(total_bytes=both["bytes"])
+    if _timed(results):
+        target["simulated_seconds"] = tables.seconds_to_target(results)["seconds"]
     return [
         page.Table(tables.main(results.runs), "Final accuracy in points, mean ± standard deviation over seeds"),
         page.Table(
@@ -168,7 +180,8 @@ def _comparison(results: Results) -> list[page.Table]:
             "Front: no other is as accurate for fewer bytes",
         ),
         page.Table(
-            target, "Bytes sent until a run was first within 1 % of its best round's accuracy, head's round included"
+            target,
+            "What was spent until a run was first within 1 % of its best round's accuracy, head's round included",
         ),
         page.Table(
             tables.accuracy_at_bytes(results),

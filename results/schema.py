@@ -93,6 +93,8 @@ ROUNDS = _table(
     aggregate_seconds=(_REAL, "aggregation by the server and coding of the next broadcast, without decoding"),
     evaluate_seconds=(_REAL, "central evaluation, wall time"),
     round_seconds=(_REAL, "the whole round, wall time"),
+    simulated_seconds=(_REAL, "the round in the simulated world, until its last upload; null without one"),
+    simulated_clock=(_REAL, "simulated seconds from the start of round 0 to the end of the round; null likewise"),
     state_digest=(_TEXT, "SHA-256 of the server state after the round, first 16 hex digits"),
 )
 
@@ -111,6 +113,9 @@ CLIENTS = _table(
     train_seconds=(_REAL, "local training"),
     encode_seconds=(_REAL, "encoding of the update"),
     decode_seconds=(_REAL, "decoding by the server"),
+    simulated_download_seconds=(_REAL, "the client's download in the simulated world; null without one"),
+    simulated_compute_seconds=(_REAL, "its computation, likewise: see world.compute"),
+    simulated_upload_seconds=(_REAL, "its upload, likewise"),
     attempt=(_INT, "1, or more when workers were lost under the client"),
     error=(_TEXT, "what went wrong, and where; null for clients that count in the round"),
 )

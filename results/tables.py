@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -16,8 +15,21 @@ import pandas as pd
 from results import formats
 from results.frames import Results
 from results.groups import PROBLEM, finished, labels, with_keys
+from results.targets import Direction, bytes_to_target, cumulative_bytes, seconds_to_target
 
-Direction = Literal["uplink", "downlink", "both"]
+__all__ = [
+    "Direction",
+    "accuracy_at_bytes",
+    "bytes_to_target",
+    "cumulative_bytes",
+    "groups",
+    "main",
+    "pareto_front",
+    "save",
+    "seconds_to_target",
+    "to_latex",
+    "to_markdown",
+]
 
 _MEASURES = ("uplink_bpp", "uplink_bytes", "downlink_bytes", "total_bytes", "wall_seconds")
 
@@ -118,44 +130,6 @@ def pareto_front(table: pd.DataFrame, *, accuracy: str = "accuracy", cost: str =
     return table[table[accuracy] == table[cost].map(front)].sort_values(cost, kind="stable")
 
 
-def bytes_to_target(
-    results: Results,
-    target: float | None = None,
-    *,
-    within: float = 0.01,
-    direction: Direction = "uplink",
-    by: Sequence[str] | None = None,
-) -> pd.DataFrame:
-    """Bytes that each run had sent when it first reached an accuracy, the head's round included.
-
-    Args:
-        results: tables with runs and rounds.
-        target: the accuracy, a fraction; when None, what is ``within`` this share of that of the run's own best
-            round, which is chosen on validation samples (the last round without any): ``(1 - within) * best``.
-        within: see ``target``.
-        direction: the bytes that count.
-        by: group keys to show, columns or keys of the configuration; what varies when None.
-
-    Returns:
-        One row a run: the keys, ``seed``, ``run_id``, ``target``, ``round`` and ``bytes``, cumulative over clients and
-        rounds; the last two are missing where the target was not reached.
-
-    Raises:
-        ValueError: a key does not exist, ``within`` is no share, or ``direction`` is not one of the three.
-    """
-    if not 0 <= within < 1:
-        raise ValueError(f"within: found {within}, allowed: 0 <= within < 1")
-    runs, keys = with_keys(finished(results.runs), by)
-    rounds = results.rounds.assign(bytes=cumulative_bytes(results.rounds, direction))
-    runs["target"] = runs["best_accuracy"] * (1 - within) if target is None else target
-    reached = rounds[rounds["accuracy"] >= rounds["run_id"].map(runs.set_index("run_id")["target"])]
-    first = reached.sort_values("round", kind="stable").drop_duplicates("run_id")[["run_id", "round", "bytes"]]
-    shown = [*keys, *(name for name in ("seed", "run_id") if name not in keys), "target"]
-    table = runs[shown].merge(first.astype({"round": "Int64", "bytes": "Int64"}), on="run_id", how="left")
-    table.attrs = {"unfinished": runs.attrs["unfinished"]}
-    return table
-
-
 def accuracy_at_bytes(
     results: Results,
     budgets: Sequence[float] = (100e3, 1e6, 10e6),
@@ -195,19 +169,6 @@ def accuracy_at_bytes(
         table[f"accuracy at {budget / 1e6:g} MB"] = table["run_id"].map(chosen)
     table.attrs = {"unfinished": runs.attrs["unfinished"]}
     return table
-
-
-def cumulative_bytes(rounds: pd.DataFrame, direction: Direction) -> pd.Series[int]:
-    """Bytes that a run had sent after each of its rounds, all clients together, int64 with the index of ``rounds``.
-
-    Raises:
-        ValueError: ``direction`` is not one of the three.
-    """
-    parts = {"uplink": ["uplink_bytes"], "downlink": ["downlink_bytes"], "both": ["uplink_bytes", "downlink_bytes"]}
-    if direction not in parts:
-        raise ValueError(f"direction: found {direction!r}, allowed: {', '.join(parts)}")
-    ordered = rounds.sort_values("round", kind="stable")
-    return ordered[parts[direction]].sum(axis=1).groupby(ordered["run_id"]).cumsum().reindex(rounds.index)
 
 
 def to_markdown(table: pd.DataFrame) -> str:

@@ -18,6 +18,7 @@ from fedsim.engine._executors import Executor
 from fedsim.engine._phases import make_model, make_servers
 from fedsim.engine._received import decoded_ahead, in_order
 from fedsim.engine._rows import client_row, evaluation_columns, lost_row, totals
+from fedsim.engine._time import SimulatedTime
 from fedsim.engine._trainer import evaluation_pieces
 from fedsim.engine._types import Broadcast, PhaseName, Prepared
 from fedsim.errors import CheckpointError, ClientError
@@ -28,7 +29,7 @@ from fedsim.methods.wire import pack_relay
 VARYING = "varying."
 #: Bytes a parameter from which on a round's uploads are not relayed, as no state is longer than two floats of each.
 _RELAYED = 8
-_STEPS = f"{VARYING}steps"
+_STEPS, _CLOCK = f"{VARYING}steps", f"{VARYING}clock"
 #: The rounds that clients last kept something of: int64 of shape ``(n, 2)``, clients and rounds.
 KEPT = f"{VARYING}kept"
 
@@ -61,6 +62,7 @@ class Federation:
         self._kept: dict[int, int] = {}  # rounds that clients of the method last kept something of
         self._prepared: Prepared | None = None
         self.next_round = 0
+        self._time = SimulatedTime(config, self.model, self.cohort) if config.world.on else None
 
     @property
     def dimension(self) -> int:
@@ -114,6 +116,7 @@ class Federation:
         row = {
             "round": self.next_round,
             **totals(clients, len(cohort), self.dimension, flips),
+            **(self._time.round(phase, self.next_round, clients) if self._time is not None else {}),
             **evaluation,
             **server.metrics(),
             **preparation,
@@ -131,6 +134,8 @@ class Federation:
         for phase, server in self.servers.items():
             state |= {f"{phase}.{key}": array for key, array in server.state().items()}
         kept = np.array(sorted(self._kept.items()), np.int64).reshape(-1, 2)
+        if self._time is not None:
+            state[_CLOCK] = np.array([self._time.seconds])
         return state | {KEPT: kept, _STEPS: np.array(self.downlink.steps, np.int64)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -145,6 +150,8 @@ class Federation:
             server.restore({key[len(prefix) :]: array for key, array in state.items() if key.startswith(prefix)})
         self.downlink.restore(state[_STEPS].tolist())
         self._kept = dict(state[KEPT].tolist())
+        if self._time is not None:
+            self._time.seconds = float(state[_CLOCK][0])
 
     def _prepare(self) -> dict[str, Any]:
         """Have the prefix features computed before the first round; columns of the ``rounds`` table."""

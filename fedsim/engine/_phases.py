@@ -20,15 +20,16 @@ def make_model(config: Config, classes: int, device: torch.device | str = "cpu")
 
 def make_clients(config: Config, model: TaskModel) -> dict[PhaseName, MethodClient]:
     """The client halves, with all kernels compiled."""
-    return {name: phase.client(params, config, model) for name, (phase, params) in _phases(config).items()}
+    return {name: phase.client(params, config, model) for name, (phase, params) in phases(config).items()}
 
 
 def make_servers(config: Config, model: TaskModel) -> dict[PhaseName, MethodServer]:
     """The server halves, with all kernels compiled."""
-    return {name: phase.server(params, config, model) for name, (phase, params) in _phases(config).items()}
+    return {name: phase.server(params, config, model) for name, (phase, params) in phases(config).items()}
 
 
-def _phases(config: Config) -> dict[PhaseName, tuple[type[Phase], Settings]]:
+def phases(config: Config) -> dict[PhaseName, tuple[type[Phase], Settings]]:
+    """The head's phase and the method's with their parameters, with all kernels compiled."""
     phases: dict[PhaseName, tuple[type[Phase], Settings]] = {
         "head": (HEADS.get(config.head.name), config.head),
         "method": (METHODS.get(config.method.name), config.method),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from fedsim.methods.base import Phase
-from fedsim.settings import HeadSettings, Settings
+from fedsim.settings import Experiment, HeadSettings, Settings
 
 
 class FittedHeadSettings(HeadSettings):
@@ -33,3 +33,8 @@ class Head(Phase):
     Params: ClassVar[type[Settings]] = HeadSettings
     #: Whether the method trains the head together with the blocks.
     joint: ClassVar[bool] = False
+
+    @classmethod
+    def passes(cls, params: Any, experiment: Experiment, samples: int) -> float:
+        """One pass gives the embeddings; what follows on them is little."""
+        return float(samples)

@@ -104,11 +104,8 @@ class MethodClient(ABC, Generic[P]):
     @classmethod
     def trains_together(cls) -> bool:
         """Whether :meth:`train_together` does what :meth:`train` does: not where a subclass has changed one alone."""
-        one, together = (
-            next(level for level, owner in enumerate(cls.__mro__) if name in vars(owner))
-            for name in ("train", "train_together")
-        )
-        return cls.train_together is not MethodClient.train_together and together <= one
+        owners = [owner for owner in cls.__mro__ if {"train", "train_together"} & vars(owner).keys()]
+        return owners[0] is not MethodClient and "train_together" in vars(owners[0])
 
     @abstractmethod
     def encode(self, trained: Any, state: Any, task: ClientTask) -> dm.Update:
@@ -241,6 +238,12 @@ class Phase:
     def server(cls, params: Any, experiment: Experiment, model: TaskModel) -> MethodServer[Any]:
         """The server half, for the driver."""
         return cls.Server(params, experiment, model)
+
+    @classmethod
+    def passes(cls, params: Any, experiment: Experiment, samples: int) -> float:
+        """Forward passes of one sample that a client of so many computes in a round; a backward pass counts as two."""
+        train = experiment.train
+        return float(samples if train is None else 3 * train.epochs * samples)
 
     @classmethod
     def compile_kernels(cls, params: Any) -> None:

@@ -10,10 +10,11 @@ from pydantic import Field
 
 import deltamask as dm
 from deltamask.payload import HEADER_BYTES
-from fedsim.methods.base import Method, MethodServer
+from fedsim.methods.base import MethodServer
 from fedsim.methods.wire import pack_tensors
 from fedsim.methods.zeroth_order import (
     ZerothOrderClient,
+    ZerothOrderMethod,
     ZerothOrderSettings,
     ZerothOrderState,
     descend,
@@ -32,6 +33,10 @@ class DeComFLSettings(ZerothOrderSettings):
     steps: int = Field(1, ge=1, le=100_000, description="local steps a round")
     lr: float = Field(3e-2, gt=0, le=1000, description="learning rate of a step")
     perturbations: int = Field(10, ge=1, le=100_000, description="directions a step, P")
+
+    @property
+    def slopes(self) -> int:
+        return self.perturbations
 
     @property
     def scalars(self) -> int:
@@ -110,7 +115,7 @@ class _Server(MethodServer[DeComFLSettings]):
         self._rounds = int(state["finished"][0])
 
 
-class DeComFL(Method):
+class DeComFL(ZerothOrderMethod):
     """Li et al., "Achieving Dimension-Free Communication in Federated Learning via Zeroth-Order Optimization" (2025).
 
     In step k of a round all clients share P directions ``z_kp``; each measures the slopes ``g_kp`` of its own loss
@@ -122,5 +127,4 @@ class DeComFL(Method):
     name = "decomfl"
     summary = "zeroth-order steps along directions that all clients share; only scalars travel, both ways"
     Params: ClassVar[type[DeComFLSettings]] = DeComFLSettings
-    train_defaults = None
     Client, Server = _Client, _Server

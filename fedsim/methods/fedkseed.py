@@ -9,10 +9,11 @@ import numpy as np
 from pydantic import Field
 
 import deltamask as dm
-from fedsim.methods.base import Method, MethodServer
+from fedsim.methods.base import MethodServer
 from fedsim.methods.wire import pack_tensors
 from fedsim.methods.zeroth_order import (
     ZerothOrderClient,
+    ZerothOrderMethod,
     ZerothOrderSettings,
     ZerothOrderState,
     descend,
@@ -100,7 +101,7 @@ class _Server(MethodServer[FedKSeedSettings]):
         self._scalars_k = state["scalars"].copy()
 
 
-class FedKSeed(Method):
+class FedKSeed(ZerothOrderMethod):
     """Qin et al., "Federated Full-Parameter Tuning ... with Communication Cost under 18 Kilobytes" (ICML 2024).
 
     Weights are ``w_0 - lr * sum of a_j z_j`` over the K candidates, with z_j derived from the seed of candidate j. A
@@ -113,5 +114,4 @@ class FedKSeed(Method):
     name = "fedkseed"
     summary = "zeroth-order steps along K shared directions; sends a scalar a step, gets K of them"
     Params: ClassVar[type[FedKSeedSettings]] = FedKSeedSettings
-    train_defaults = None
     Client, Server = _Client, _Server

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ import deltamask as dm
 from deltamask import payload
 from deltamask.payload import PayloadError
 from fedsim.compression import check_end
-from fedsim.methods.base import ClientTask, Forward, MethodClient, Trained
+from fedsim.methods.base import ClientTask, Forward, Method, MethodClient, Trained
 from fedsim.methods.wire import pack_tensors, unpack_tensors
 from fedsim.models import TaskModel
 from fedsim.settings import Experiment, MethodSettings
@@ -30,6 +30,11 @@ class ZerothOrderSettings(MethodSettings):
     batch_size: int = Field(64, ge=1, le=1_000_000, description="samples a step")
     lr: float = Field(1e-2, gt=0, le=1000, description="learning rate of a step")
     smoothing: float = Field(1e-3, gt=0, le=1, description="distance of the two points, in lengths of the direction")
+
+    @property
+    def slopes(self) -> int:
+        """Directions that a step measures its loss along."""
+        return 1
 
 
 Z = TypeVar("Z", bound=ZerothOrderSettings)
@@ -158,3 +163,14 @@ class ZerothOrderClient(MethodClient[Z]):
             rows = rng.choice(len(task.labels), min(self.params.batch_size, len(task.labels)), replace=False)
             chosen = torch.from_numpy(rows).to(task.labels.device)
             yield task.features[chosen], task.labels[chosen]
+
+
+class ZerothOrderMethod(Method):
+    """A method that trains by differences of losses."""
+
+    train_defaults = None
+
+    @classmethod
+    def passes(cls, params: Any, experiment: Experiment, samples: int) -> float:
+        """Two points for each slope of each step's batch."""
+        return 2.0 * params.steps * params.slopes * min(params.batch_size, samples)

@@ -16,6 +16,7 @@ from fedsim.settings._groups import (
 from fedsim.settings._member import validate_member
 from fedsim.settings._settings import Settings, by_content, explain_errors, no_result, unless_default
 from fedsim.settings._tree import apply_override, assign, check_size, read_yaml
+from fedsim.settings._world import WorldSettings
 
 __all__ = [
     "ClusterSettings",
@@ -30,6 +31,7 @@ __all__ = [
     "PhaseSettings",
     "Settings",
     "TrainSettings",
+    "WorldSettings",
     "apply_override",
     "assign",
     "by_content",

@@ -1,4 +1,4 @@
-"""How a round's time and memory grow with the federation, the cohort and the model.
+"""Growth of a round's time and memory with the federation, the cohort and the model.
 
     python -m pipelines.benchmarks.scale
 
@@ -7,8 +7,8 @@
 - ``parameters``: masked parameters, for the server alone: four clients a round of ``deltamask`` and ``deltamask-plus``,
   whose uploads are synthetic: probabilities that moved by normal noise, encoded and decoded as those of a real run.
 
-Each case has a process of its own. A row is a median over rounds after the first two; memory is the most that the
-process ever had, that of the worker before and with training. It leaves out the network between machines.
+Each case has a process of its own. A row is a median over rounds after the first two of a second run, which finds its
+prefix features in the store; memory is the most that a process ever had. It leaves out the network between machines.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import resource
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ def federated(output: str, clients: int, cohort: int) -> dict[str, Any]:
         "evaluate": {"batch_size": 1000},
         "cluster": {"workers": 1},
     }
+    fedsim.run(tree, fresh=True)  # stores the prefix features that its clients need
     memory: dict[str, int] = {}
     progress = fedsim.Progress(on_round=lambda row: memory.update(peaks()))
     result = fedsim.run(tree, fresh=True, progress=progress).load()
@@ -188,8 +190,8 @@ def main() -> None:
     for what, function, given in cases(arguments.output / "runs"):
         if what in arguments.only:
             shutil.rmtree(given[0], ignore_errors=True)
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                rows.append({"what": what, **pool.apply(function, given)})
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                rows.append({"what": what, **pool.submit(function, *given).result()})
             print(rows[-1], flush=True)
     source = {"command": command_line(), "git_commit": git_commit(), "machine": describe_machine()}
     frame = pd.DataFrame(rows).assign(**source)

@@ -65,26 +65,29 @@ def over_rounds(
     results: Results,
     *,
     y: Literal["accuracy", "uplink_bpp"] = "accuracy",
-    x: Literal["round", "uplink", "downlink", "both"] = "round",
+    x: Literal["round", "uplink", "downlink", "both", "simulated"] = "round",
     by: Sequence[str] | None = None,
 ) -> Figure:
-    """A measure over rounds or over the bytes sent so far, a line a group; bands are the standard deviation over seeds.
+    """A measure over rounds, bytes or simulated time, a line a group; bands are the standard deviation over seeds.
 
     The head's round is the start of an accuracy, and left out of the bpp: it sends a head, not a mask.
 
     Args:
         results: tables with runs and rounds; runs that are not finished are left out.
         y: column of the rounds table.
-        x: ``round``, or the direction of the bytes, cumulative over clients and rounds.
+        x: ``round``, ``simulated`` for the simulated clock, or the direction of the bytes, cumulative over clients and
+            rounds.
         by: group keys, columns or keys of the configuration; what varies when None.
     """
     runs, keys = with_keys(finished(results.runs), by)
     titles, names = problems(runs, keys)
     rounds = results.rounds.assign(x=results.rounds["round"])
-    if x != "round":
+    if x == "simulated":
+        rounds["x"] = rounds["simulated_clock"]
+    elif x != "round":
         rounds["x"] = tables.cumulative_bytes(rounds, x)
     places = pd.DataFrame({"run_id": runs["run_id"], "title": titles, "name": names})
-    rounds = rounds[(rounds["round"] > 0) | (y == "accuracy")].merge(places, on="run_id").dropna(subset=[y])
+    rounds = rounds[(rounds["round"] > 0) | (y == "accuracy")].merge(places, on="run_id").dropna(subset=["x", y])
     points = rounds.groupby(["title", "name", "round"]).agg(x=("x", "mean"), y=(y, "mean"), std=(y, "std"))
     figure, grid = panels(list(titles.unique()))
     looks = styles(runs, names)
@@ -102,6 +105,9 @@ def over_rounds(
         if x == "round":
             axes.set_xlabel("round")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        elif x == "simulated":
+            axes.set_xlabel("simulated time, s")
+            axes.set_xscale("symlog" if wide(axes.dataLim.minposx, axes.dataLim.xmax) else "linear")
         else:
             axes.set_xlabel(f"{_WHAT[x]} so far")
             bytes_axis(axes)

@@ -31,6 +31,7 @@ LAYERS = [
     ["methods"],
     ["heads"],
     ["config"],
+    ["world"],
     ["features"],
     ["engine"],
     ["distributed"],

@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 
 import results
+from pipelines.benchmarks.engine.__main__ import table as engine_table
 from pipelines.benchmarks.gpu import table as gpu_table
 from pipelines.benchmarks.methods.__main__ import summary
+from pipelines.benchmarks.scale import table as scale_table
 from pipelines.benchmarks.sweeps import markdown
 
 ROOT = Path(__file__).parents[2]
@@ -104,6 +106,7 @@ def test_the_round_on_a_gpu_is_that_of_the_committed_result():
     frame, text = pd.read_parquet(folder / "gpu.parquet"), (ROOT / "docs" / "performance.md").read_text()
     assert (folder / "table.md").read_text() == gpu_table(frame)
     assert gpu_table(frame) in text
+    assert set(frame["gpu"]) == {"NVIDIA H200"}
     one = frame.query("model == 'clip-vit-b-32' and precision == 'bf16' and workers == 1").iloc[0]
     parts = {part: 30 * one[f"{part}_seconds"] for part in ("client_train", "client_encode", "server_decode")}
     share = 256 * one["flops_per_sample"] / one["client_train_seconds"] / one["peak_flops"]
@@ -111,9 +114,32 @@ def test_the_round_on_a_gpu_is_that_of_the_committed_result():
         f"Training is {parts['client_train']:.1f} s of a round of {one['round_seconds']:.1f} s",
         f"at {100 * share:.1f} % of what",
         f"takes {parts['client_encode']:.1f} s, decoding {parts['server_decode']:.1f} s",
-        f"{one['masked_parameters']:,} parameters",
+        f"sums and states {one['aggregate_seconds']:.1f} s",
+        f"({one['masked_parameters']:,} and",
     ):
         assert statement in " ".join(text.split())
+
+
+#: What the rounds of each task of the engine's benchmark are compared with.
+_BASES = {"logistic": "bare, 1", "blocks": "bare, 2", "cnn": "bare, 2"}
+
+
+def test_rounds_beside_other_simulators_are_those_of_the_committed_result():
+    frame = pd.read_parquet(ROOT / "results" / "benchmarks" / "engine" / "engine.parquet")
+    text = (ROOT / "docs" / "performance.md").read_text()
+    assert set(frame["task"]) == set(_BASES)
+    for task, base in _BASES.items():
+        part = frame[frame["task"] == task]
+        assert engine_table(part, base) in text
+        final = part[part["round"] == part["round"].max()].groupby("system")["accuracy"].mean()
+        assert final.max() - final.min() < 0.02  # equal work
+
+
+def test_growth_is_that_of_the_committed_result():
+    frame = pd.read_parquet(ROOT / "results" / "benchmarks" / "scale" / "scale.parquet")
+    text = (ROOT / "docs" / "performance.md").read_text()
+    for what, part in frame.groupby("what"):
+        assert scale_table(part) in text, what
 
 
 #: Rows of the ablation in docs/beyond.md, by what they change of the first one's configuration.

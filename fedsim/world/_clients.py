@@ -1,0 +1,93 @@
+"""Links and devices of clients: those of a named profile, or of a table that a user has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv, parquet
+
+from deltamask import stream_key
+from fedsim.errors import ConfigError
+from fedsim.settings import WorldSettings
+
+_COLUMNS = ("uplink_mbps", "downlink_mbps", "latency_ms", "gflops")
+
+
+@dataclass(frozen=True)
+class Home:
+    """The link and the device of a client.
+
+    Attributes:
+        uplink_mbps, downlink_mbps: rates, 10^6 bits a second.
+        latency_ms: time of a round trip; each of the two transfers takes one.
+        gflops: operations that the device computes, 10^9 a second.
+    """
+
+    uplink_mbps: float
+    downlink_mbps: float
+    latency_ms: float
+    gflops: float
+
+
+#: Links: WebPageTest's presets FIOS (20/5 Mbit/s, 4 ms), LTE (12/12, 70 ms) and Mobile 3G (1.6/0.768, 300 ms), and LTE
+#: Cat-M1 in half duplex (3GPP release 13: 0.3/0.375 Mbit/s), with 100 ms. Devices: orders of magnitude of what is
+#: sustained in float32 by a laptop, a phone of today, an older one, and a board without accelerator.
+PROFILES = {
+    "fiber": Home(5.0, 20.0, 4.0, 200.0),
+    "lte": Home(12.0, 12.0, 70.0, 50.0),
+    "3g": Home(0.768, 1.6, 300.0, 20.0),
+    "iot": Home(0.375, 0.3, 100.0, 2.0),
+}
+
+
+class ClientWorld:
+    """The home of each client; nothing is made for clients that nobody asks for.
+
+    Args:
+        settings: the ``world`` group, which is on.
+        clients: registered clients.
+        seed: of the experiment; with ``mixed`` it draws the profile of each client.
+
+    Raises:
+        ConfigError: the table cannot be read, lacks columns or clients, or has values that are not above 0.
+    """
+
+    def __init__(self, settings: WorldSettings, clients: int, seed: int) -> None:
+        self._home: Callable[[int], Home]
+        if settings.table is not None:
+            table = _read(settings.table, clients)
+            self._home = lambda client: Home(*(float(table[name][client]) for name in _COLUMNS))
+        elif settings.profile == "mixed":
+            names = list(PROFILES)
+            self._home = lambda client: PROFILES[names[stream_key(seed, "world", client) % len(names)]]
+        else:
+            assert settings.profile is not None
+            same = PROFILES[settings.profile]
+            self._home = lambda client: same
+
+    def home(self, client: int) -> Home:
+        """A client's link and device."""
+        return self._home(client)
+
+
+def _read(path: str, clients: int) -> dict[str, np.ndarray]:
+    try:
+        place = Path(path).expanduser()
+        table = csv.read_csv(place) if place.suffix == ".csv" else parquet.read_table(place)
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigError(f"world.table: {path!r} cannot be read: {' '.join(str(error).split())}") from error
+    missing = [name for name in _COLUMNS if name not in table.column_names]
+    if missing:
+        raise ConfigError(f"world.table: found the columns {table.column_names}, allowed: also {', '.join(missing)}")
+    if len(table) < clients:
+        raise ConfigError(f"world.table: found {len(table)} rows, allowed: one for each of {clients} clients")
+    columns = {name: table[name].to_numpy().astype(np.float64) for name in _COLUMNS}
+    for name, values in columns.items():
+        least = 0 if name == "latency_ms" else np.finfo(np.float64).tiny
+        if not (np.isfinite(values).all() and (values >= least).all()):
+            raise ConfigError(f"world.table: found a value of {name} that is not a finite one above 0")
+    return columns

@@ -1,0 +1,64 @@
+"""Simulated time: of a client's download, computation and upload, and of a round that waits for the slowest client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fedsim.world._clients import ClientWorld
+
+
+@dataclass(frozen=True)
+class Times:
+    """Simulated seconds of a client in a round."""
+
+    download: float
+    compute: float
+    upload: float
+
+    @property
+    def total(self) -> float:
+        """Seconds from the start of the round to the arrival of the upload."""
+        return self.download + self.compute + self.upload
+
+
+class Clock:
+    """Simulated time of an experiment.
+
+    Args:
+        world: links and devices of the clients.
+
+    Attributes:
+        seconds: since the start of round 0.
+    """
+
+    def __init__(self, world: ClientWorld) -> None:
+        self._world, self.seconds = world, 0.0
+
+    def times(
+        self, client: int, downlink_bytes: int, uplink_bytes: int, *, flops: float, measured: float | None = None
+    ) -> Times:
+        """The time of a client for the bytes that it is sent, its operations, and the bytes that it sends.
+
+        Args:
+            client: the client.
+            downlink_bytes, uplink_bytes: lengths of the messages; a message of no bytes takes no time.
+            flops: operations of its computation.
+            measured: seconds of the computation to take in place of operations by the device's rate.
+        """
+        home = self._world.home(client)
+        return Times(
+            _transfer(downlink_bytes, home.downlink_mbps, home.latency_ms),
+            flops / (1e9 * home.gflops) if measured is None else measured,
+            _transfer(uplink_bytes, home.uplink_mbps, home.latency_ms),
+        )
+
+    def advance(self, times: Iterable[Times]) -> float:
+        """The seconds of a round, which ends when its last client has been heard of; the clock goes on by them."""
+        seconds = max((one.total for one in times), default=0.0)
+        self.seconds += seconds
+        return seconds
+
+
+def _transfer(size: int, mbps: float, latency_ms: float) -> float:
+    return latency_ms / 1e3 + 8 * size / (1e6 * mbps) if size else 0.0
