@@ -30,6 +30,28 @@ _WAITING_BYTES = 2**30  # of uploads that wait for those before them
 _WAITING_UNKNOWN = 4  # uploads a worker that may wait while the size of none is known
 
 
+class StoredBroadcast(Broadcast):
+    """A broadcast whose full message stays in Ray's store until a worker asks for it, as one that has no state does.
+
+    Args:
+        broadcast: with a delta.
+    """
+
+    def __init__(self, broadcast: Broadcast) -> None:
+        kept = {"delta": broadcast.delta, "previous": broadcast.previous, "relay": None}
+        self.__dict__.update(kept, _version=broadcast.version, _stored=[ray.put(broadcast.full)])
+
+    @property
+    def full(self) -> bytes:
+        message: bytes = ray.get(self.__dict__["_stored"][0])
+        return message
+
+    @property
+    def version(self) -> bytes:
+        version: bytes = self.__dict__["_version"]
+        return version
+
+
 def start_workers(config: Config, names: Sequence[str | None]) -> list[Any]:
     """Worker actors, one a name (None: it needs none), which start while the caller goes on."""
     options = {
@@ -89,7 +111,7 @@ class RayExecutor(Executor):
         reference = self._publish(broadcast)
         owners = self._owner[list(cohort)]
         owed = [[c for c, owner in zip(cohort, owners, strict=True) if owner == w] for w in range(len(self._workers))]
-        queue = Queue(owed, shared=True, whole=len(self._workers) == 1, group=self._together)
+        queue = Queue(owed, shared=True, whole=len(self._workers) == 1, group=self._together, sizes=self._samples)
 
         def submit(worker: int, clients: list[int], singly: bool) -> Any:
             method = self._workers[worker].train.options(num_returns="streaming")
@@ -138,5 +160,6 @@ class RayExecutor(Executor):
     def _publish(self, broadcast: Broadcast) -> Any:
         """A reference to a broadcast; the one that was evaluated last is the one that is trained from next."""
         if self._published is None or self._published[0] is not broadcast:
-            self._published = (broadcast, ray.put(broadcast))
+            stored = broadcast if broadcast.delta is None else StoredBroadcast(broadcast)
+            self._published = (broadcast, ray.put(stored))
         return self._published[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -16,13 +17,16 @@ class Queue:
         shared: whether a worker may take items of another.
         whole: whether a worker takes all of its own at once.
         group: items that are computed together; a worker takes some such groups.
+        sizes: of items, to take the largest first, so that none of them is what everyone waits for at the end.
 
     Attributes:
         window: how many items there may be from the first one that is not done to the last one that is taken.
     """
 
-    def __init__(self, owed: Iterable[Iterable[int]], *, shared: bool, whole: bool, group: int = 1) -> None:
-        self._owed = [list(items) for items in owed]
+    def __init__(
+        self, owed: Iterable[Iterable[int]], *, shared: bool, whole: bool, group: int = 1, sizes: Any = None
+    ) -> None:
+        self._owed = [sorted(items, key=lambda item: (0 if sizes is None else -sizes[item], item)) for items in owed]
         self.shared, self._whole, self._group = shared, whole, group
         self.window = 1_000_000_000
         self._order = sorted(item for items in self._owed for item in items)
@@ -40,12 +44,13 @@ class Queue:
         """
         last = self._order[min(self._first + self.window, len(self._order)) - 1] if self._order else -1
         own = source = self._owed[worker]
-        if self.shared and not (own and own[0] <= last):
-            source = max((items for items in self._owed if items and items[0] <= last), key=len, default=[])
+        if self.shared and not any(item <= last for item in own):
+            source = max((items for items in self._owed if any(item <= last for item in items)), key=len, default=[])
         groups = -(-len(source) // (2 * self._group))
         count = len(source) if self._whole and source is own else groups * self._group
-        taken = [item for item in source[:count] if item <= last]
-        del source[: len(taken)]
+        taken = [item for item in source if item <= last][:count]
+        left = set(taken)
+        source[:] = [item for item in source if item not in left]
         return taken
 
     def done(self, item: int) -> None:

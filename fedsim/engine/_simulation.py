@@ -23,7 +23,7 @@ from fedsim.provenance import describe_machine, git_commit
 
 
 class Simulation:
-    """Runs rounds one by one and stores each as it finishes, so that a crash costs the round in flight.
+    """Runs rounds one by one and stores them as they finish, so that a crash costs what came after the checkpoint.
 
     It goes on from the newest checkpoint whose rounds are all stored: :class:`fedsim.engine._records.Records`.
 

@@ -162,7 +162,7 @@ class ClusterSettings(Settings):
         None,
         gt=0,
         le=86_400,
-        description="time for one client or 128 evaluated samples; a slower worker is replaced (executor ray)",
+        description="time for one client or an evaluation; a slower worker is replaced (executor ray)",
     )
     round_seconds: float | None = Field(
         None,

@@ -133,6 +133,11 @@ def test_rounds_beside_other_simulators_are_those_of_the_committed_result():
         assert engine_table(part, base) in text
         final = part[part["round"] == part["round"].max()].groupby("system")["accuracy"].mean()
         assert final.max() - final.min() < 0.02  # equal work
+    warm = frame[(frame["task"] == "logistic") & (frame["round"] > 1)]
+    medians = warm.groupby(["system", "repeat"])["seconds"].median().groupby("system").mean()
+    assert f"{medians['fedsim, 0'] / medians['pfl-research, 1']:.2f} of pfl-research's time" in text
+    assert round(medians["flower, 2"] / medians["fedsim, 0"]) == 19  # "a nineteenth of Flower's"
+    assert f"A round of {1000 * medians['fedsim, 0']:.0f} ms" in text
 
 
 def test_growth_is_that_of_the_committed_result():

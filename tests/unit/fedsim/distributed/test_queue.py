@@ -51,3 +51,15 @@ def test_a_worker_takes_half_of_its_own_and_then_of_who_has_most():
     assert [queue.take(0) for _ in range(5)] == [[0, 1], [2], [3, 4, 5], [6], [7]]
     whole = Queue([[0, 1, 2], [3]], shared=True, whole=True)
     assert [whole.take(0), whole.take(0), whole.take(1)] == [[0, 1, 2], [3], []]
+
+
+def test_the_largest_come_first_wherever_they_are():
+    sizes = [5, 1, 9, 2, 7, 7, 3, 8]
+    queue = Queue([[0, 1, 2, 3], [4, 5, 6, 7]], shared=True, whole=False, sizes=sizes)
+    assert [queue.take(0) for _ in range(4)] == [[2, 0], [3], [1], [7, 4]]
+    queue.window = 6  # of the first one that is not done, which is 0
+    assert queue.take(1) == [5]
+    assert queue.take(1) == []
+    for item in (0, 1, 2):
+        queue.done(item)
+    assert queue.take(1) == [6]
