@@ -46,6 +46,7 @@ class LocalTrainer:
         self._temperatures = temperatures(config.head)
         self._evaluated = {"mean", *config.evaluate.also}
         self._together = config.train.together if config.train is not None else 1
+        self._compiles = config.train is not None and config.train.compile
         self._precision = config.train.precision if config.train is not None else "float32"
         self._model = make_model(config, len(dataset.classes), open_device(config))
         self._clients = make_clients(config, self._model)
@@ -68,7 +69,8 @@ class LocalTrainer:
                 time.perf_counter() - started,
                 tuple(warnings),
             )
-            self._clients["method"].warm_up(self._features["train"](np.arange(1)))
+            if self._compiles:
+                self._clients["method"].warm_up(self._features["train"](np.arange(1)))
         return self._prepared
 
     def train(

@@ -136,7 +136,7 @@ def test_workers_that_find_no_room_end_the_run_with_an_error(small_config):
     config = small_config("cluster.start_seconds=1")
     executor = ray_executor(config, 1)
     with pytest.raises(ResourceError, match=r"1 of 1 did not start within cluster.start_seconds=1; the cluster has"):
-        list(executor.train("head", 0, [0], b"", {}))
+        list(executor.train("head", 0, [0], Broadcast(b""), {}))
     executor.close()
     ray.kill(holder)
 
