@@ -112,6 +112,8 @@ class Federation:
         evaluating = time.perf_counter()
         due = self._config.evaluate.due(self.next_round, self._config.rounds)
         evaluation = self._evaluate(phase, following) if due else {}
+        evaluated = time.perf_counter()
+        digest = server.digest()  # after the evaluation, which gives a head its temperature
         ended = time.perf_counter()
         row = {
             "round": self.next_round,
@@ -120,10 +122,10 @@ class Federation:
             **evaluation,
             **server.metrics(),
             **preparation,
-            "aggregate_seconds": collecting + evaluating - finishing,
-            "evaluate_seconds": ended - evaluating,
+            "aggregate_seconds": collecting + evaluating - finishing + ended - evaluated,
+            "evaluate_seconds": evaluated - evaluating,
             "round_seconds": ended - started,
-            "state_digest": server.digest(),
+            "state_digest": digest,
         }
         self.next_round += 1
         return RoundOutcome(row, clients)
