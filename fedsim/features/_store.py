@@ -107,20 +107,22 @@ class FeatureStore:
         return Built(computed, self.corrupt())
 
     def complete(self, rows: np.ndarray) -> int:
-        """Compute those of some rows that are not there, as many at a time as ``compute`` is given; their number.
+        """Compute those of some rows that are not there, at most :data:`BLOCK` at a time; their number.
 
         For blocks of one row; another process may compute the same ones, and writes the same.
         """
         unchecked = rows[~self._checked[rows]]
         missing = unchecked[self._seen["done"][unchecked] != 1]
-        if missing.size:
-            features, corrupt = self._compute(missing)
-            for row, of_row in zip(missing.tolist(), features, strict=True):
-                _write(self._file, np.ascontiguousarray(of_row).data.cast("B"), row * self._row_bytes)
+        for start in range(0, missing.size, BLOCK):  # the images of a client may not fit into memory
+            part = missing[start : start + BLOCK]
+            features, corrupt = self._compute(part)
+            data = [np.ascontiguousarray(of_row).data.cast("B") for of_row in features]
+            for row, of_row in zip(part.tolist(), data, strict=True):
+                _write(self._file, of_row, row * self._row_bytes)
             os.fdatasync(self._file)
-            self._note(int(missing[0]), corrupt)
-            for row, of_row in zip(missing.tolist(), features, strict=True):
-                self._set_mark(row, np.ascontiguousarray(of_row).data.cast("B"))
+            self._note(int(part[0]), corrupt)
+            for row, of_row in zip(part.tolist(), data, strict=True):
+                self._set_mark(row, of_row)
         return int(missing.size)
 
     def corrupt(self) -> list[str]:
