@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,7 @@ class Federation:
         self._kept: dict[int, int] = {}  # rounds that clients of the method last kept something of
         self._prepared: Prepared | None = None
         self.next_round = 0
+        self._background = ThreadPoolExecutor(1, "digest")
         self._time = SimulatedTime(config, self.model, self.cohort) if config.world.on else None
 
     @property
@@ -111,9 +113,11 @@ class Federation:
         following = self.downlink.advance(phase, server, relay)
         evaluating = time.perf_counter()
         due = self._config.evaluate.due(self.next_round, self._config.rounds)
+        digesting = self._background.submit(server.digest) if phase == "method" else None
         evaluation = self._evaluate(phase, following) if due else {}
         evaluated = time.perf_counter()
-        digest = server.digest()  # after the evaluation, which gives a head its temperature
+        # A head's comes after its evaluation, which gives it its temperature.
+        digest = server.digest() if digesting is None else digesting.result()
         ended = time.perf_counter()
         row = {
             "round": self.next_round,

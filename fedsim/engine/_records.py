@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -46,6 +47,8 @@ class Records:
         self._stored_at = -math.inf
         self._files, self._joined = 0, 0  # files since the last joined one, and the round that they begin with
         self._saved = (0, time.monotonic())  # round and time of the last checkpoint
+        self._background = ThreadPoolExecutor(1, "checkpoint")
+        self._saving: Future[None] | None = None
         self.warnings: list[str] = []
 
     @property
@@ -144,15 +147,29 @@ class Records:
         return time.monotonic() - at >= self._settings.checkpoint_seconds
 
     def checkpoint(self, state: Mapping[str, np.ndarray]) -> None:
-        """Write the state after the last stored round, unless that was done."""
+        """Write the state after the last stored round, unless that was done, while the next rounds run.
+
+        What fails is raised when the next one is due, or at the end.
+        """
         if self._saved[0] != self.next_round:
             self._store_pending()
+            self.written()
             digests = {_DIGESTS: np.array(self._digests, np.int64)}
-            save_checkpoint(self._store, self.next_round, {**state, **digests})
-            if self._kept:
-                self._states.prune(self._kept)  # by the checkpoint before, which is kept too
+            copy = {name: array.copy() for name, array in {**state, **digests}.items()}
+            self._saving = self._background.submit(self._save, self.next_round, copy, self._kept)
             self._kept = dict(state[KEPT].tolist())
             self._saved = (self.next_round, time.monotonic())
+
+    def _save(self, next_round: int, state: Mapping[str, np.ndarray], kept: Mapping[int, int]) -> None:
+        save_checkpoint(self._store, next_round, state)
+        if kept:
+            self._states.prune(kept)  # by the checkpoint before, which is kept too
+
+    def written(self) -> None:
+        """Wait for the checkpoint that is being written."""
+        if self._saving is not None:
+            saving, self._saving = self._saving, None
+            saving.result()
 
     def close(self) -> tuple[pd.DataFrame, list[int]]:
         """Join the files, if they hold what was added.
@@ -161,6 +178,7 @@ class Records:
             The rows of ``rounds``, and the rounds that are missing or changed.
         """
         self._store_pending()
+        self.written()
         self._store.truncate(self.next_round)  # of a round in flight, some rows may have been written
         rounds, found, _ = self._stored(self._store)
         lost = [index for index, digest in enumerate(self._digests) if found.get(index) != digest]
@@ -179,6 +197,7 @@ class Records:
         """Remove the checkpoints of a run that has finished, and what its clients kept, unless one is to be kept."""
         if self._settings.keep_checkpoint:
             self.checkpoint(state)
+            self.written()
             self._store.remove(checkpoints(self._store)[1:])
         else:
             self._states.clear()

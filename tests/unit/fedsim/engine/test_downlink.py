@@ -43,6 +43,7 @@ def test_only_what_a_resume_may_need_is_kept_and_at_the_end_nothing(small_config
     found = []
     for _ in range(4):
         simulation.step()
+        simulation._records.written()
         found.append(sorted(path.name for path in (tmp_path / config.run_id / "kept").glob("*")))
     last_two = [[], [1], [1, 2], [2, 3]]  # as there are two checkpoints
     assert found == [[f"{client}-{index}.bin" for client in (0, 1) for index in rounds] for rounds in last_two]

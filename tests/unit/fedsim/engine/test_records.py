@@ -9,6 +9,7 @@ import pytest
 import fedsim
 import results
 from fedsim.engine import SerialExecutor, Simulation
+from fedsim.engine._checkpoint import checkpoints, load_checkpoint
 
 SAME = ["round", "accuracy", "loss", "uplink_bytes", "downlink_bytes", "state_digest"]
 
@@ -34,6 +35,7 @@ def stop_after(config, output, rounds):
     simulation = open_simulation(config, output)
     for _ in range(rounds):
         simulation.step()
+    simulation._records.written()
     simulation._store.unlock()
     return output / config.run_id
 
@@ -126,11 +128,16 @@ def test_the_older_of_two_writers_stops_and_deletes_nothing(config, object_store
     older = open_simulation(config, config.output)
     older.step()
     older.step()
+    older._records.written()
     newer = open_simulation(config, config.output)
     assert newer.step()["round"] == 2
     for act in (older.step, lambda: older.finish("finished"), lambda: older.finish("failed", "late")):
         with pytest.raises(results.OwnershipError, match=r"process \d+ on .* took it over at .*; this process writes"):
             act()
+    older._records._digests.append(0)
+    older._records.checkpoint(older._federation.state())
+    with pytest.raises(results.OwnershipError):
+        older._records.written()
     while newer.step():
         pass
     assert newer.finish("finished")["status"] == "finished"
@@ -207,3 +214,18 @@ def test_other_code_is_seen(config, tmp_path, monkeypatch):
     assert not fedsim.run(config, same_version=True).reused
     assert fedsim.run(config, same_version=True).reused
     assert folder.exists()
+
+
+def test_a_checkpoint_is_of_its_round_whatever_comes_after(config, tmp_path):
+    config = config.model_copy(update={"cluster": config.cluster.model_copy(update={"checkpoint_rounds": 1})})
+    simulation = open_simulation(config, tmp_path)
+    records, state = simulation._records, simulation._federation.state()
+    records._digests.append(0)
+    before = {name: array.copy() for name, array in state.items()}
+    records.checkpoint(state)
+    for array in state.values():
+        array += 1
+    records.written()
+    [name] = checkpoints(simulation._store)
+    found = load_checkpoint(simulation._store, name, before, "varying.")
+    assert all(np.array_equal(found[name], array) for name, array in before.items())
