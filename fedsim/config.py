@@ -141,6 +141,19 @@ class Config(Settings):
                 raise ValueError(f"train.together: found {self.train.together}, allowed: 1, or a method of: {able}")
         return self
 
+    @model_validator(mode="after")
+    def _world_that_the_method_can_live_in(self) -> Config:
+        methods = registries()["method"]
+        self.world.check(self.cohort_size, self.on_client_error)
+        for key, value, able in (
+            ("buffer", self.world.buffer, lambda method: method.Server.counts_late),
+            ("attack", self.world.learned_attack, lambda method: method.Client.can_attack()),
+        ):
+            if value is not None and not able(methods.get(self.method.name)):
+                names = ", ".join(method.name for method in methods if able(method))
+                raise ValueError(f"world.{key}: found {value!r}, allowed: others, or a method of: {names}")
+        return self
+
     @field_validator("output", mode="before")
     @classmethod
     def _text(cls, value: Any) -> Any:

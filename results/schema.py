@@ -93,7 +93,7 @@ ROUNDS = _table(
     aggregate_seconds=(_REAL, "aggregation by the server, digest and coding of the next broadcast, without decoding"),
     evaluate_seconds=(_REAL, "central evaluation, wall time"),
     round_seconds=(_REAL, "the whole round, wall time"),
-    simulated_seconds=(_REAL, "the round in the simulated world, until its last upload; null without one"),
+    simulated_seconds=(_REAL, "the round in the simulated world, until the server waits no longer; null without one"),
     simulated_clock=(_REAL, "simulated seconds from the start of round 0 to the end of the round; null likewise"),
     state_digest=(_TEXT, "SHA-256 of the server state after the round, first 16 hex digits"),
 )
@@ -104,7 +104,7 @@ CLIENTS = _table(
     round=(_INT, "round"),
     client=(_INT, "client"),
     samples=(_INT, "training samples of the client"),
-    payload_bytes=(_INT, "length of the upload, headers included"),
+    payload_bytes=(_INT, "length of the upload, headers included, also where it came in vain"),
     downlink_bytes=(_INT, "bytes sent to the client, headers included: the state, or what changed since it had it"),
     uplink_bpp=(_REAL, "8 x payload_bytes / d"),
     delta_size=(_INT, "mask bits that differ from the reference mask; null where no flips are sent"),
@@ -116,8 +116,13 @@ CLIENTS = _table(
     simulated_download_seconds=(_REAL, "the client's download in the simulated world; null without one"),
     simulated_compute_seconds=(_REAL, "its computation, likewise: see world.compute"),
     simulated_upload_seconds=(_REAL, "its upload, likewise"),
+    staleness=(_INT, "rounds between the state that it trained from and the one that its upload changed: world.buffer"),
     attempt=(_INT, "1, or more when workers were lost under the client"),
-    error=(_TEXT, "what went wrong, and where; null for clients that count in the round"),
+    error=(
+        _TEXT,
+        "why it does not count: what went wrong, and where; of a world, after one of the words dropout, left, "
+        "deadline, surplus, too few; null where it counts",
+    ),
 )
 
 #: The tables that grow with every round, by name.

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
-
-import numpy as np
 
 from fedsim.engine._types import Broadcast, PhaseName
 from fedsim.methods import MethodServer
@@ -17,16 +15,14 @@ class Downlink:
     A client gets what each round since its last one changed (a delta, or that round's uploads to replay), or the whole
     state where that is shorter.
 
-    Args:
-        cohort: clients of a round, which says when a client was last sampled.
     """
 
-    def __init__(self, cohort: Callable[[int], np.ndarray]) -> None:
-        self._cohort = cohort
+    def __init__(self) -> None:
         self._current: tuple[PhaseName, Broadcast] | None = None
         #: Bytes to a client that has the version before, by round from 1 on.
         self.steps: list[int] = []
-        self._last_received: dict[int, int] = {}  # clients' last rounds of the method
+        #: The last round in which each client got a broadcast.
+        self.received: dict[int, int] = {}
 
     def current(self, phase: PhaseName, server: MethodServer) -> Broadcast:
         """The phase's broadcast; the one that was last evaluated is the one that is sent next."""
@@ -47,19 +43,15 @@ class Downlink:
         return following
 
     def sizes(self, round_index: int, cohort: Iterable[int], broadcast: Broadcast) -> dict[int, int]:
-        """Bytes that each client of a round's cohort gets."""
-        if round_index == 0:
-            return dict.fromkeys(cohort, len(broadcast.full))
-        if not self._last_received:  # also after a restart
-            for earlier in range(1, round_index):
-                self._last_received.update(dict.fromkeys(self._cohort(earlier).tolist(), earlier))
+        """Bytes that each client gets, of those of a round's cohort that there are."""
+        full = len(broadcast.full)
         sizes = {
-            client: min(len(broadcast.full), sum(self.steps[self._last_received.get(client, 0) : round_index]))
+            client: full if round_index == 0 else min(full, sum(self.steps[self.received.get(client, 0) : round_index]))
             for client in cohort
         }
-        self._last_received.update(dict.fromkeys(sizes, round_index))
+        self.received.update(dict.fromkeys(sizes, round_index))
         return sizes
 
-    def restore(self, steps: list[int]) -> None:
-        """Take back :attr:`steps` of an earlier process."""
-        self.steps, self._last_received, self._current = steps, {}, None
+    def restore(self, steps: list[int], received: dict[int, int]) -> None:
+        """Take back :attr:`steps` and :attr:`received` of an earlier process."""
+        self.steps, self.received, self._current = steps, received, None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -13,24 +13,28 @@ import numpy as np
 import deltamask as dm
 from fedsim.config import Config
 from fedsim.data import load_dataset
+from fedsim.data.partition import make_partition
+from fedsim.engine._buffer import Buffer
 from fedsim.engine._calibration import best_temperature, temperatures, tempered
 from fedsim.engine._downlink import Downlink
 from fedsim.engine._executors import Executor
 from fedsim.engine._phases import make_model, make_servers
-from fedsim.engine._received import decoded_ahead, in_order
+from fedsim.engine._received import Received, decoded_ahead
+from fedsim.engine._reports import Reports
 from fedsim.engine._rows import client_row, evaluation_columns, lost_row, totals
-from fedsim.engine._time import SimulatedTime
 from fedsim.engine._trainer import evaluation_pieces
 from fedsim.engine._types import Broadcast, PhaseName, Prepared
+from fedsim.engine._world import Report, World, staleness_weight
 from fedsim.errors import CheckpointError, ClientError
 from fedsim.heads import FittedHeadSettings
 from fedsim.methods.wire import pack_relay
 
 #: Begins the names in :meth:`Federation.state` of what has no fixed form, such as one entry a round.
 VARYING = "varying."
+_FORM = "form-2"  # sets states apart that hold something else
 #: Bytes a parameter from which on a round's uploads are not relayed, as no state is longer than two floats of each.
 _RELAYED = 8
-_STEPS, _CLOCK = f"{VARYING}steps", f"{VARYING}clock"
+_STEPS, _CLOCK, _RECEIVED, _BUFFER = (f"{VARYING}{name}" for name in ("steps", "clock", "received", "buffer."))
 #: The rounds that clients last kept something of: int64 of shape ``(n, 2)``, clients and rounds.
 KEPT = f"{VARYING}kept"
 
@@ -59,12 +63,14 @@ class Federation:
         self._pieces = [piece.split for piece in evaluation_pieces(dataset, config.evaluate.batch_size)]
         self.model = make_model(config, len(dataset.classes))
         self.servers = make_servers(config, self.model)
-        self.downlink = Downlink(self.cohort)
+        self.downlink = Downlink()
+        self.world = World(config, self.model, lambda: make_partition(dataset, config.partition, config.seed).sizes())
+        self._reports = Reports(config, executor, self.world, self.downlink)
+        self._buffer = Buffer(config, self._reports, self.world)
         self._kept: dict[int, int] = {}  # rounds that clients of the method last kept something of
         self._prepared: Prepared | None = None
         self.next_round = 0
         self._background = ThreadPoolExecutor(1, "digest")
-        self._time = SimulatedTime(config, self.model, self.cohort) if config.world.on else None
 
     @property
     def dimension(self) -> int:
@@ -86,15 +92,6 @@ class Federation:
         """Whether all rounds have been run."""
         return self.next_round > self._config.rounds
 
-    def cohort(self, round_index: int) -> np.ndarray:
-        """Clients of a round, ascending: a uniform sample without replacement."""
-        clients, size = self._config.partition.clients, self._config.cohort_size
-        head = self._config.head
-        if round_index == 0 and isinstance(head, FittedHeadSettings) and head.participation is not None:
-            size = max(1, round(head.participation * clients))
-        rng = np.random.Generator(np.random.Philox(key=dm.stream_key(self._config.seed, "cohort", round_index)))
-        return np.sort(rng.choice(clients, size, replace=False))
-
     def run_round(self) -> RoundOutcome:
         """Run the next round.
 
@@ -105,9 +102,9 @@ class Federation:
         started = time.perf_counter()
         preparation = self._prepare()
         phase: PhaseName = "head" if self.next_round == 0 else "method"
-        server, cohort = self.servers[phase], self.cohort(self.next_round)
+        server, began = self.servers[phase], self.world.seconds
         broadcast = self.downlink.current(phase, server)
-        clients, flips, relay, collecting = self._collect(phase, cohort, broadcast)
+        clients, flips, relay, collecting = self._collect(phase, broadcast)
         finishing = time.perf_counter()
         server.finish_round()
         following = self.downlink.advance(phase, server, relay)
@@ -121,8 +118,8 @@ class Federation:
         ended = time.perf_counter()
         row = {
             "round": self.next_round,
-            **totals(clients, len(cohort), self.dimension, flips),
-            **(self._time.round(phase, self.next_round, clients) if self._time is not None else {}),
+            **totals(clients, self.dimension, flips),
+            **self.world.columns(began),
             **evaluation,
             **server.metrics(),
             **preparation,
@@ -136,13 +133,13 @@ class Federation:
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that a later process needs to go on after the last finished round."""
-        state = {"next_round": np.array([self.next_round], np.int64)}
+        state = {"next_round": np.array([self.next_round], np.int64), _FORM: np.empty(0)}
         for phase, server in self.servers.items():
             state |= {f"{phase}.{key}": array for key, array in server.state().items()}
-        kept = np.array(sorted(self._kept.items()), np.int64).reshape(-1, 2)
-        if self._time is not None:
-            state[_CLOCK] = np.array([self._time.seconds])
-        return state | {KEPT: kept, _STEPS: np.array(self.downlink.steps, np.int64)}
+        for name, rounds in ((KEPT, self._kept), (_RECEIVED, self.downlink.received)):
+            state[name] = np.array(sorted(rounds.items()), np.int64).reshape(-1, 2)
+        state |= {_STEPS: np.array(self.downlink.steps, np.int64), _CLOCK: np.array([self.world.seconds])}
+        return state | {f"{_BUFFER}{key}": array for key, array in self._buffer.state().items()}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Take back what :meth:`state` gave."""
@@ -151,13 +148,12 @@ class Federation:
             raise CheckpointError(
                 f"checkpoint: expected next_round in 0 to {self._config.rounds + 1}, found {self.next_round}"
             )
+        self._buffer.restore(_part(state, _BUFFER), self.servers["method"])
         for phase, server in self.servers.items():
-            prefix = f"{phase}."
-            server.restore({key[len(prefix) :]: array for key, array in state.items() if key.startswith(prefix)})
-        self.downlink.restore(state[_STEPS].tolist())
+            server.restore(_part(state, f"{phase}."))
+        self.downlink.restore(state[_STEPS].tolist(), dict(state[_RECEIVED].tolist()))
         self._kept = dict(state[KEPT].tolist())
-        if self._time is not None:
-            self._time.seconds = float(state[_CLOCK][0])
+        self.world.seconds = float(state[_CLOCK][0])
 
     def _prepare(self) -> dict[str, Any]:
         """Have the prefix features computed before the first round; columns of the ``rounds`` table."""
@@ -181,47 +177,62 @@ class Federation:
             test, validation = tempered(test, chosen), tempered(validation, chosen)
         return evaluation_columns(test, validation)
 
+    def _arriving(self, phase: PhaseName, broadcast: Broadcast) -> Iterator[tuple[Report, Received]]:
+        """The reports that end the round, decoded, in client order."""
+        server, index = self.servers[phase], self.next_round
+        if phase == "method" and self._config.world.buffer is not None:
+            return self._buffer.of_round(server, index, broadcast, self._kept)
+        head, size = self._config.head, self._config.cohort_size
+        if phase == "head" and isinstance(head, FittedHeadSettings) and head.participation is not None:
+            size = max(1, round(head.participation * self._config.partition.clients))
+        return decoded_ahead(server, index, self._reports.of_round(phase, index, size, broadcast, self._kept))
+
     def _collect(
-        self, phase: PhaseName, cohort: np.ndarray, broadcast: Broadcast
+        self, phase: PhaseName, broadcast: Broadcast
     ) -> tuple[list[dict[str, Any]], list[int], bytes | None, float]:
         """Have a cohort trained and accumulate its uploads: rows, flips, the relay and seconds of aggregation."""
-        server, index, members = self.servers[phase], self.next_round, cohort.tolist()
-        downlinks = self.downlink.sizes(index, members, broadcast)
-        kept = {client: self._kept[client] for client in members if client in self._kept}
+        server, index = self.servers[phase], self.next_round
         rows: list[dict[str, Any]] = []
         flips: list[int] = []
         uploads: list[tuple[int, bytes]] = []
-        size, seconds = 0, 0.0
-        accepted = 0
-        arriving = self._executor.train(phase, index, members, broadcast, kept)
-        for upload, received in decoded_ahead(server, index, in_order(arriving, members)):
-            sent, downlink = upload.update.payload, downlinks[upload.client]
+        size, seconds, accepted, known = 0, 0.0, 0, 0
+        buffered = phase == "method" and self._config.world.buffer is not None
+        relayed = server.replayable and not buffered
+        for report, received in self._arriving(phase, broadcast):
+            upload = report.upload
+            sent = upload.update.payload
             accumulating = time.perf_counter()
             if received.error is not None:
-                if self._config.on_client_error == "fail":
+                if report.lost is None and self._config.on_client_error == "fail":
                     reason, _, calls = received.error.partition("\n")
                     raise ClientError(f"client {upload.client} of round {index} failed: {reason}", calls)
-                rows.append(lost_row(index, upload, downlink, received.error))
+                known += report.lost is not None
+                rows.append(lost_row(index, report, received.error))
                 continue
-            server.accumulate(received.decoded, received.weight)
+            weight = staleness_weight(received.weight, index - report.start) if buffered else received.weight
+            server.accumulate(received.decoded, weight)
             accepted += 1
             seconds += time.perf_counter() - accumulating
             if upload.kept:
-                self._kept[upload.client] = index
+                self._kept[upload.client] = report.start
             if isinstance(received.decoded, dm.Decoded):
                 flips.append(received.decoded.flips.size)
             size += len(sent)
-            if server.replayable and size <= _RELAYED * self.dimension:
+            if relayed and size <= _RELAYED * self.dimension:
                 uploads.append((upload.client, sent))
             else:
                 uploads.clear()
-            rows.append(client_row(index, upload, self.dimension, downlink, received.seconds))
-        if accepted < min(self._config.min_clients, len(members)):
+            rows.append(client_row(index, report, self.dimension, received.seconds))
+        if accepted < (least := min(self._config.min_clients, len(rows) - known)):
             raise ClientError(
-                f"min_clients: found {accepted} of the {len(members)} clients of round {index} that are not lost, "
-                f"allowed: at least {self._config.min_clients}; the first was lost by {_first_error(rows)}"
+                f"min_clients: found {accepted} of the {len(rows)} clients of round {index} that are not lost, "
+                f"allowed: at least {least}; the first was lost by {_first_error(rows)}"
             )
         return rows, flips, pack_relay(index, uploads) if len(uploads) == accepted else None, seconds
+
+
+def _part(state: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {key[len(prefix) :]: array for key, array in state.items() if key.startswith(prefix)}
 
 
 def _first_error(rows: list[dict[str, Any]]) -> str:

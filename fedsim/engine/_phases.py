@@ -8,7 +8,8 @@ from fedsim.config import Config
 from fedsim.engine._types import PhaseName
 from fedsim.heads import HEADS
 from fedsim.methods import METHODS
-from fedsim.methods.base import MethodClient, MethodServer, Phase
+from fedsim.methods.base import MethodClient, MethodServer
+from fedsim.methods.phase import Phase
 from fedsim.models import TaskModel, build_model
 from fedsim.settings import Settings
 

@@ -13,6 +13,7 @@ import deltamask as dm
 from deltamask import parallel
 from fedsim.engine._faults import describe
 from fedsim.engine._types import Upload
+from fedsim.engine._world import Report
 from fedsim.methods import MethodServer
 from fedsim.methods.wire import split_weight
 
@@ -49,17 +50,17 @@ def in_order(uploads: Iterator[Upload], cohort: list[int]) -> Iterator[Upload]:
 
 
 def decoded_ahead(
-    server: MethodServer[Any], round_index: int, uploads: Iterator[Upload]
-) -> Iterator[tuple[Upload, Received]]:
-    """Uploads and what they say, in order; while more come, as many are decoded at once as this process has threads."""
+    server: MethodServer[Any], round_index: int, reports: Iterator[Report]
+) -> Iterator[tuple[Report, Received]]:
+    """Reports and what they say, in order; while more come, as many are decoded at once as this process has threads."""
     threads = parallel.threads()
     if threads == 1:
-        yield from ((upload, _decode(server, round_index, upload)) for upload in uploads)
+        yield from ((report, _decode(server, round_index, report)) for report in reports)
         return
     with ThreadPoolExecutor(threads, "decode") as pool:
-        pending: deque[tuple[Upload, Future[Received]]] = deque()
-        for upload in uploads:
-            pending.append((upload, pool.submit(_decode, server, round_index, upload)))
+        pending: deque[tuple[Report, Future[Received]]] = deque()
+        for report in reports:
+            pending.append((report, pool.submit(_decode, server, round_index, report)))
             while pending and (len(pending) > threads or pending[0][1].done()):
                 first, future = pending.popleft()
                 yield first, future.result()
@@ -67,9 +68,10 @@ def decoded_ahead(
             yield first, future.result()
 
 
-def _decode(server: MethodServer[Any], round_index: int, upload: Upload) -> Received:
+def _decode(server: MethodServer[Any], round_index: int, report: Report) -> Received:
     started = time.perf_counter()
-    error, decoded, weight = upload.error, None, 1
+    upload = report.upload
+    error, decoded, weight = report.lost or upload.error, None, 1
     if error is None:
         try:
             payload, weight = split_weight(upload.update.payload, server.params.weighted)

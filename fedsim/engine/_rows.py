@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from fedsim.config import Config
-from fedsim.engine._types import PieceSums, Upload, total
+from fedsim.engine._types import PieceSums, total
+from fedsim.engine._world import Report
 
 _EVALUATION_COLUMNS = {"mean": "accuracy", "expected": "accuracy_expected", "sampled": "accuracy_sampled"}
 
@@ -30,17 +31,16 @@ def run_row(config: Config, started_at: datetime) -> dict[str, Any]:
     }
 
 
-def client_row(
-    round_index: int, upload: Upload, dimension: int, downlink_bytes: int, decode_seconds: float
-) -> dict[str, Any]:
+def client_row(round_index: int, report: Report, dimension: int, decode_seconds: float) -> dict[str, Any]:
     """A row of the ``clients`` table, without ``run_id``."""
+    upload = report.upload
     size = len(upload.update.payload)
     return {
         "round": round_index,
         "client": upload.client,
         "samples": upload.samples,
         "payload_bytes": size,
-        "downlink_bytes": downlink_bytes,
+        "downlink_bytes": report.downlink_bytes,
         "uplink_bpp": 8 * size / dimension,
         "delta_size": upload.update.delta_size,
         "sent_size": upload.update.sent_size,
@@ -48,32 +48,36 @@ def client_row(
         "train_seconds": upload.train_seconds,
         "encode_seconds": upload.encode_seconds,
         "decode_seconds": decode_seconds,
+        "staleness": round_index - report.start,
+        **report.columns(),
         "attempt": upload.attempt,
     }
 
 
-def lost_row(round_index: int, upload: Upload, downlink_bytes: int, error: str) -> dict[str, Any]:
-    """The same of a client that got the broadcast and whose upload does not count."""
+def lost_row(round_index: int, report: Report, error: str) -> dict[str, Any]:
+    """The same of a client that was asked and whose upload does not count."""
+    upload = report.upload
     return {
         "round": round_index,
         "client": upload.client,
         "samples": upload.samples,
-        "payload_bytes": 0,
-        "downlink_bytes": downlink_bytes,
+        "payload_bytes": len(upload.update.payload) if report.sent and report.lost is not None else 0,
+        "downlink_bytes": report.downlink_bytes,
         "train_seconds": upload.train_seconds,
         "encode_seconds": 0.0,
         "decode_seconds": 0.0,
+        "staleness": round_index - report.start,
+        **report.columns(),
         "attempt": upload.attempt,
         "error": error,
     }
 
 
-def totals(clients: list[dict[str, Any]], cohort_size: int, dimension: int, flips: list[int]) -> dict[str, Any]:
+def totals(clients: list[dict[str, Any]], dimension: int, flips: list[int]) -> dict[str, Any]:
     """Columns of the ``rounds`` table that are sums over its clients.
 
     Args:
-        clients: rows of :func:`client_row`.
-        cohort_size: number of sampled clients.
+        clients: rows of :func:`client_row` and :func:`lost_row`.
         dimension: number of masked parameters d.
         flips: mask bits that the server flipped, false ones included, by client; empty where nothing flips.
     """
@@ -82,7 +86,7 @@ def totals(clients: list[dict[str, Any]], cohort_size: int, dimension: int, flip
     uplink, downlink = (sum(row[column] for row in clients) for column in ("payload_bytes", "downlink_bytes"))
     return {
         "participants": participants,
-        "lost_clients": cohort_size - participants,
+        "lost_clients": len(clients) - participants,
         "retries": sum(row["attempt"] - 1 for row in clients),
         "uplink_bytes": uplink,
         "downlink_bytes": downlink,

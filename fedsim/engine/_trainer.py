@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deltamask import Update, parallel
+from deltamask import Update, parallel, stream_key
 from fedsim.config import Config
 from fedsim.data import LoadedDataset, load_dataset
 from fedsim.data.partition import make_partition
@@ -28,6 +28,7 @@ from fedsim.features import PrefixFeatures
 from fedsim.methods import ClientTask, MethodClient, Trained
 from fedsim.methods.training import autocast
 from fedsim.methods.wire import add_weight
+from fedsim.world import attacked, damaged, is_hostile
 
 
 class LocalTrainer:
@@ -47,6 +48,7 @@ class LocalTrainer:
         self._evaluated = {"mean", *config.evaluate.also}
         self._together = config.train.together if config.train is not None else 1
         self._compiles = config.train is not None and config.train.compile
+        self._world, self._seed = config.world, config.seed
         self._precision = config.train.precision if config.train is not None else "float32"
         self._model = make_model(config, len(dataset.classes), open_device(config))
         self._clients = make_clients(config, self._model)
@@ -136,13 +138,21 @@ class LocalTrainer:
         if trained.loss is not None and not math.isfinite(trained.loss):
             raise FloatingPointError(f"the loss is {trained.loss}: training diverged; train.lr may be too large")
         encoding = time.perf_counter()
-        update = method.encode(trained.value, state, task)
-        kept = method.keep(trained.value, update, task)
+        value, world = trained.value, self._world
+        key = stream_key(self._seed, "attack", task.round, task.client)
+        # Nobody is hostile in the head's round.
+        hostile = method is self._clients["method"] and is_hostile(world, self._seed, task.client)
+        if hostile and world.learned_attack is not None:
+            value = method.attacked(value, state, lambda change_d: attacked(change_d, world, key))
+        update = method.encode(value, state, task)
+        kept = method.keep(value, update, task)
         if kept is not None:
             self._states.write(task.client, task.round, kept)
         samples = len(task.labels)
         if method.params.weighted:
             update = replace(update, payload=add_weight(update.payload, samples))
+        if hostile and world.attack == "damaged":
+            update = replace(update, payload=damaged(update.payload, key))
         seconds = time.perf_counter() - encoding
         return Upload(task.client, samples, update, trained.loss, train_seconds, seconds, kept is not None)
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from fedsim.methods.base import Phase
+from fedsim.methods.phase import Phase
 from fedsim.settings import Experiment, HeadSettings, Settings
 
 

@@ -5,7 +5,7 @@ A method of another package is named as ``package.module:Class``.
 
 from __future__ import annotations
 
-from fedsim.methods.base import ClientTask, Forward, Method, MethodClient, MethodServer, Phase, Trained
+from fedsim.methods.base import ClientTask, Forward, MethodClient, MethodServer, Trained
 from fedsim.methods.bitfit import BitFit
 from fedsim.methods.codecs import CODECS
 from fedsim.methods.compressed import DeepReduceMethod, DriveMethod, EdenMethod, QsgdMethod
@@ -25,6 +25,7 @@ from fedsim.methods.linear_probe import LinearProbe
 from fedsim.methods.lora import Lora
 from fedsim.methods.mask import MaskClient, MaskServer
 from fedsim.methods.mask_settings import MaskSettings
+from fedsim.methods.phase import Method, Phase
 from fedsim.methods.ridge import Ridge
 from fedsim.registry import Registry
 

@@ -1,4 +1,4 @@
-"""The interface of federated methods: parameters, and hooks of a client and of a server, without a clock or I/O."""
+"""The interface of federated methods: the hooks of a client and of a server, without a clock or I/O."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from torch import Tensor
 import deltamask as dm
 from fedsim.methods.wire import split_weight, unpack_relay
 from fedsim.models import TaskModel
-from fedsim.settings import Experiment, MethodSettings, PhaseSettings, Settings
+from fedsim.settings import Experiment, PhaseSettings
 
 #: Maps prefix features of shape (b, ...) to logits of shape (b, classes).
 Forward = Callable[[Tensor], Tensor]
+
+#: Maps what a client changed, float32 of shape (n,), to what it sends if it is hostile.
+Attack = Callable[[np.ndarray], np.ndarray]
 
 #: The parameters of a method or a head.
 P = TypeVar("P", bound=PhaseSettings)
@@ -107,6 +110,15 @@ class MethodClient(ABC, Generic[P]):
         owners = [owner for owner in cls.__mro__ if {"train", "train_together"} & vars(owner).keys()]
         return owners[0] is not MethodClient and "train_together" in vars(owners[0])
 
+    def attacked(self, trained: Any, state: Any, attack: Attack) -> Any:
+        """Give a hostile client's :attr:`Trained.value` for what training gave, by an attack on what it changed."""
+        raise NotImplementedError(f"{type(self).__name__} has no attack")
+
+    @classmethod
+    def can_attack(cls) -> bool:
+        """Whether there is :meth:`attacked`."""
+        return cls.attacked is not MethodClient.attacked
+
     @abstractmethod
     def encode(self, trained: Any, state: Any, task: ClientTask) -> dm.Update:
         """Encode what training gave (:attr:`Trained.value`) as the bytes to send."""
@@ -135,7 +147,13 @@ class MethodServer(ABC, Generic[P]):
         params: the method's parameters, an instance of its ``Params``.
         experiment: what it may know beside them.
         model: the unchanged backbone with its head. The server of a head changes the model's head; others leave it.
+
+    Attributes:
+        counts_late: whether an upload of a client that started from an earlier state may be accumulated, with less
+            weight; it is decoded by that state.
     """
+
+    counts_late: ClassVar[bool] = False
 
     def __init__(self, params: P, experiment: Experiment, model: TaskModel) -> None:
         self.params, self.experiment, self.model = params, experiment, model
@@ -217,43 +235,3 @@ class MethodServer(ABC, Generic[P]):
             sha.update(f"{name} {array.dtype} {array.shape}".encode())
             sha.update(array.tobytes())
         return sha.hexdigest()[:16]
-
-
-class Phase:
-    """A part of a run: a method, or the fitting of a head in round 0. Subclasses set the attributes."""
-
-    name: ClassVar[str]
-    summary: ClassVar[str]
-    #: Its keys in the group that chooses it.
-    Params: ClassVar[type[Settings]]
-    Client: ClassVar[type[MethodClient[Any]]]
-    Server: ClassVar[type[MethodServer[Any]]]
-
-    @classmethod
-    def client(cls, params: Any, experiment: Experiment, model: TaskModel) -> MethodClient[Any]:
-        """The client half, for a worker."""
-        return cls.Client(params, experiment, model)
-
-    @classmethod
-    def server(cls, params: Any, experiment: Experiment, model: TaskModel) -> MethodServer[Any]:
-        """The server half, for the driver."""
-        return cls.Server(params, experiment, model)
-
-    @classmethod
-    def passes(cls, params: Any, experiment: Experiment, samples: int) -> float:
-        """Forward passes of one sample that a client of so many computes in a round; a backward pass counts as two."""
-        train = experiment.train
-        return float(samples if train is None else 3 * train.epochs * samples)
-
-    @classmethod
-    def compile_kernels(cls, params: Any) -> None:
-        """Call what is compiled at its first call, so that no later timing holds a compilation."""
-
-
-class Method(Phase):
-    """A federated method, registered in :mod:`fedsim.methods`."""
-
-    Params: ClassVar[type[Settings]] = MethodSettings
-    #: Values of the ``train`` group that suit the method, for keys that a configuration does not give; None for a
-    #: method that does not train by steps, which has no such group.
-    train_defaults: ClassVar[Mapping[str, Any] | None] = {}

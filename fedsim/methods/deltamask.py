@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 import deltamask as dm
 from deltamask.delta import KappaSchedule, Selection
@@ -50,6 +50,15 @@ class DeltaMaskSettings(MaskSettings):
         "server_momentum": ("aggregation", ("coupled-difference",)),
         "weighting": ("aggregation", ("coupled-difference",)),
     }
+
+    @model_validator(mode="after")
+    def _votes_that_can_be_trimmed(self) -> DeltaMaskSettings:
+        if self.trim and self.aggregation == "coupled-difference":
+            if CODECS.get(self.codec).false_positive_rate:
+                raise ValueError(f"trim: found {self.trim}, allowed: 0, as {self.codec} adds flips that are no votes")
+            if self.weighting == "samples":
+                raise ValueError(f"trim: found {self.trim}, allowed: 0 where weighting is samples")
+        return self
 
     @property
     def depends_on_rounds(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, SerializeAsAny, field_validator
@@ -16,11 +16,13 @@ from pydantic import Field, SerializeAsAny, field_validator
 from deltamask.parallel import over_indices
 from fedsim.compression import COMPRESSORS, compile_compressor
 from fedsim.compression.none import NoneSettings
-from fedsim.methods.base import Method, MethodClient, MethodServer
+from fedsim.methods.base import MethodClient, MethodServer
+from fedsim.methods.phase import Method
+from fedsim.methods.robust import robust_mean
 from fedsim.methods.updates import CompressedUpdates, DenseClient, FlatFunction, UpdateSettings, known_start
 from fedsim.methods.wire import pack_changed, unpack_changed
 from fedsim.models import TaskModel
-from fedsim.settings import CompressorSettings, Experiment, validate_member
+from fedsim.settings import CompressorSettings, Experiment, unless_default, validate_member
 
 
 class DenseSettings(UpdateSettings):
@@ -28,11 +30,29 @@ class DenseSettings(UpdateSettings):
 
     server_lr: float = Field(1.0, gt=0, le=100, description="factor of the mean update")
     server_momentum: float = Field(0.0, ge=0, lt=1, description="momentum of the mean update")
+    aggregation: Literal["mean", "trimmed-mean", "median"] = Field(
+        "mean",
+        description="mean of the updates, or of each entry without its extremes or the median: against hostile clients",
+        json_schema_extra=unless_default,
+    )
+    trim: float = Field(
+        0.2,
+        ge=0,
+        lt=0.5,
+        description="share of the updates that a trimmed mean cuts at either end of each entry",
+        json_schema_extra=unless_default,
+    )
     downlink: SerializeAsAny[CompressorSettings] = Field(
         default_factory=NoneSettings,
         description="group of the compressor of what the server changes; clients then hold the coarser model, and the "
         "server adds what compression lost to its next change",
     )
+
+    only_with: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {"trim": ("aggregation", ("trimmed-mean",))}
+
+    @property
+    def weighted(self) -> bool:
+        return self.aggregation == "mean" and super().weighted  # the others count all clients alike
 
     @property
     def exact_downlink(self) -> bool:
@@ -71,6 +91,8 @@ class _Client(DenseClient[DenseSettings]):
 
 
 class _Server(MethodServer[DenseSettings]):
+    counts_late = True
+
     def __init__(self, params: DenseSettings, experiment: Experiment, model: TaskModel, net: FlatFunction) -> None:
         super().__init__(params, experiment, model)
         self._start = _start(params, model, net)
@@ -85,6 +107,7 @@ class _Server(MethodServer[DenseSettings]):
 
     def _begin(self) -> None:
         self._sum_d, self._weight = np.zeros(self._vector_d.size), 0
+        self._updates: list[np.ndarray] = []  # where the aggregate needs them all
 
     def broadcast(self) -> bytes:
         # A client may never have been sampled before, so each broadcast holds the frozen head too.
@@ -99,11 +122,17 @@ class _Server(MethodServer[DenseSettings]):
         return self._compressed.decode(payload, round_index, client)
 
     def accumulate(self, decoded: np.ndarray, weight: int) -> None:
-        _add(decoded.size, self._sum_d, decoded, weight)
-        self._weight += weight
+        if self.params.aggregation == "mean":
+            _add(decoded.size, self._sum_d, decoded, weight)
+            self._weight += weight
+        else:
+            self._updates.append(decoded)
 
     def finish_round(self) -> None:
-        update_d = (self._sum_d / self._weight).astype(np.float32)
+        if self.params.aggregation == "mean":
+            update_d = (self._sum_d / self._weight).astype(np.float32)
+        else:
+            update_d = robust_mean(self._updates, self.params.aggregation, self.params.trim)
         if self.params.server_momentum:
             update_d = self._momentum_d = np.float32(self.params.server_momentum) * self._momentum_d + update_d
         update_d = np.float32(self.params.server_lr) * update_d

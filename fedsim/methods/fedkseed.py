@@ -61,6 +61,8 @@ class _Client(ZerothOrderClient[FedKSeedSettings]):
 class _Server(MethodServer[FedKSeedSettings]):
     """Keeps the accumulated slope of each candidate; the weights follow from them, and only clients need these."""
 
+    counts_late = True
+
     def __init__(self, params: FedKSeedSettings, experiment: Experiment, model: TaskModel) -> None:
         super().__init__(params, experiment, model)
         self._scalars_k = np.zeros(params.candidates, np.float32)

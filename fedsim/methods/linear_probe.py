@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fedsim.errors import ConfigError
-from fedsim.methods.base import ClientTask, Method, P, Trained
+from fedsim.methods.base import ClientTask, P, Trained
 from fedsim.methods.head import HeadClient, HeadServer
+from fedsim.methods.phase import Method
 from fedsim.methods.training import LocalTraining
 from fedsim.models import TaskModel
 from fedsim.settings import Experiment, MethodSettings, TrainSettings

@@ -12,8 +12,10 @@ import torch
 import deltamask as dm
 from deltamask import codecs, payload
 from deltamask.fused import DrawnWeights
-from fedsim.methods.base import ClientTask, Forward, Method, MethodClient, MethodServer, Trained
+from fedsim.methods.base import Attack, ClientTask, Forward, MethodClient, MethodServer, Trained
 from fedsim.methods.mask_settings import CountedSettings, MaskSettings
+from fedsim.methods.phase import Method
+from fedsim.methods.robust import TrimmedVotes
 from fedsim.methods.together import together
 from fedsim.methods.training import LocalTraining
 from fedsim.methods.wire import pack_tensors, unpack_tensors
@@ -132,6 +134,11 @@ class MaskClient(CountedClient[M]):
         drawn = [DrawnWeights.apply(row, self._net.weights_d, key) for row, key in zip(scores, keys, strict=True)]
         return torch.stack(drawn)
 
+    def attacked(self, trained: torch.Tensor, state: MaskState, attack: Attack) -> torch.Tensor:
+        theta_g_d, clip = self.theta(state), self.params.clip
+        change_d = torch.from_numpy(attack((trained - theta_g_d).cpu().numpy()))
+        return (theta_g_d + change_d.to(trained.device)).clamp(clip, 1 - clip)
+
     def evaluations(self, state: MaskState, round_index: int) -> dict[str, Callable[[], Forward]]:
         theta_d = self.theta(state)
         key = dm.stream_key(self.experiment.seed, "evaluation", round_index)
@@ -159,11 +166,15 @@ def _unpack_broadcast(broadcast: bytes, params: CountedSettings, experiment: Exp
 class MaskServer(MethodServer[C]):
     """Keeps the counts; a subclass decodes."""
 
+    counts_late = True
+
     def __init__(self, params: C, experiment: Experiment, model: TaskModel) -> None:
         super().__init__(params, experiment, model)
         self._probabilities = params.initial(experiment, model.dimension)
         self._initial = self._probabilities.state()
         self._delta: bytes | None = None
+        differences = isinstance(self._probabilities, dm.CoupledDifference)
+        self._votes = TrimmedVotes(params.trim, differences) if params.trim else None
 
     def broadcast(self) -> bytes:
         return dm.pack_state(self._probabilities, self._initial) + pack_tensors(self.model.head_state())
@@ -181,11 +192,22 @@ class MaskServer(MethodServer[C]):
         self.restore(received.probabilities.state())
 
     def accumulate(self, decoded: dm.Decoded, weight: int) -> None:
-        self._probabilities.observe(decoded.mask_d, decoded.reference_d, weight)
+        self._observe(decoded.mask_d, decoded.reference_d, weight)
+
+    def _observe(self, mask_d: np.ndarray, reference_d: np.ndarray, weight: int) -> None:
+        if self._votes is None:
+            self._probabilities.observe(mask_d, reference_d, weight)
+        else:
+            self._votes.observe(mask_d, reference_d)
 
     def finish_round(self) -> None:
-        self._delta = dm.pack_sums(self._probabilities, self._probabilities.round_sums)
-        self._probabilities.step()
+        if self._votes is None:
+            self._delta = dm.pack_sums(self._probabilities, self._probabilities.round_sums)
+            self._probabilities.step()
+        else:
+            left = self._votes.take(self._probabilities.sums_dtype)
+            self._delta = dm.pack_sums(self._probabilities, left)
+            self._probabilities.apply(left)
 
     def state(self) -> dict[str, np.ndarray]:
         return self._probabilities.state()
@@ -207,7 +229,7 @@ class WholeMaskServer(MaskServer[C]):
         return unpack_mask(payload, self.model.dimension, self.codec)
 
     def accumulate(self, decoded: Any, weight: int) -> None:
-        self._probabilities.observe(decoded, decoded)
+        self._observe(decoded, decoded, weight)
 
 
 class MaskMethod(Method):

@@ -9,11 +9,19 @@ import numpy as np
 from pydantic import Field, model_validator
 
 import deltamask as dm
-from fedsim.settings import Experiment, MethodSettings
+from fedsim.settings import Experiment, MethodSettings, unless_default
 
 
 class CountedSettings(MethodSettings):
     """Parameters of methods whose server counts mask bits."""
+
+    trim: float = Field(
+        0.0,
+        ge=0,
+        lt=0.5,
+        description="share of the votes on each mask bit that is cut at either end, against hostile clients",
+        json_schema_extra=unless_default,
+    )
 
     def probabilities(self, dimension: int, participation: float) -> dm.GlobalProbabilities:
         """The keeper of the counts and of their probabilities, at its start."""

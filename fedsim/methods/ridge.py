@@ -15,8 +15,9 @@ from pydantic import Field
 
 import deltamask as dm
 from fedsim.compression import compile_compressor
-from fedsim.methods.base import ClientTask, Method, Trained
+from fedsim.methods.base import ClientTask, Trained
 from fedsim.methods.head import untrained
+from fedsim.methods.phase import Method
 from fedsim.methods.statistics import StatisticsClient, StatisticsServer, StatisticsSettings
 from fedsim.methods.wire import pack_changed, pack_tensors
 from fedsim.settings import MethodSettings

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import deltamask as dm
 from fedsim.compression import COMPRESSORS, make_compressor
 from fedsim.compression.none import NoneSettings
-from fedsim.methods.base import ClientTask, Forward, MethodClient, Trained
+from fedsim.methods.base import Attack, ClientTask, Forward, MethodClient, Trained
 from fedsim.methods.head import untrained
 from fedsim.methods.together import together
 from fedsim.methods.training import LocalTraining
@@ -152,6 +152,9 @@ class DenseClient(MethodClient[U]):
         if task.client_state is not None:
             update_d += task.client_state
         return Trained(update_d, loss)
+
+    def attacked(self, trained: np.ndarray, state: Any, attack: Attack) -> np.ndarray:
+        return attack(trained)
 
     def encode(self, trained: np.ndarray, state: Any, task: ClientTask) -> dm.Update:
         return dm.Update(self._compressed.encode(trained, task.round, task.client))

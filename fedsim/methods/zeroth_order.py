@@ -17,7 +17,8 @@ import deltamask as dm
 from deltamask import payload
 from deltamask.payload import PayloadError
 from fedsim.compression import check_end
-from fedsim.methods.base import ClientTask, Forward, Method, MethodClient, Trained
+from fedsim.methods.base import ClientTask, Forward, MethodClient, Trained
+from fedsim.methods.phase import Method
 from fedsim.methods.wire import pack_tensors, unpack_tensors
 from fedsim.models import TaskModel
 from fedsim.settings import Experiment, MethodSettings

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-from pyarrow import csv, parquet
 
 from deltamask import stream_key
 from fedsim.errors import ConfigError
 from fedsim.settings import WorldSettings
+from fedsim.world._tables import read_table
 
 _COLUMNS = ("uplink_mbps", "downlink_mbps", "latency_ms", "gflops")
 
@@ -75,19 +73,11 @@ class ClientWorld:
 
 
 def _read(path: str, clients: int) -> dict[str, np.ndarray]:
-    try:
-        place = Path(path).expanduser()
-        table = csv.read_csv(place) if place.suffix == ".csv" else parquet.read_table(place)
-    except (OSError, pa.ArrowException) as error:
-        raise ConfigError(f"world.table: {path!r} cannot be read: {' '.join(str(error).split())}") from error
-    missing = [name for name in _COLUMNS if name not in table.column_names]
-    if missing:
-        raise ConfigError(f"world.table: found the columns {table.column_names}, allowed: also {', '.join(missing)}")
-    if len(table) < clients:
-        raise ConfigError(f"world.table: found {len(table)} rows, allowed: one for each of {clients} clients")
-    columns = {name: table[name].to_numpy().astype(np.float64) for name in _COLUMNS}
+    columns = read_table("world.table", path, _COLUMNS)
+    found = len(columns["gflops"])
+    if found < clients:
+        raise ConfigError(f"world.table: found {found} rows, allowed: one for each of {clients} clients")
     for name, values in columns.items():
-        least = 0 if name == "latency_ms" else np.finfo(np.float64).tiny
-        if not (np.isfinite(values).all() and (values >= least).all()):
+        if (values < (0 if name == "latency_ms" else np.finfo(np.float64).tiny)).any():
             raise ConfigError(f"world.table: found a value of {name} that is not a finite one above 0")
     return columns

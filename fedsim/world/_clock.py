@@ -1,8 +1,7 @@
-"""Simulated time: of a client's download, computation and upload, and of a round that waits for the slowest client."""
+"""Simulated time: of a client's download, computation and upload."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fedsim.world._clients import ClientWorld
@@ -23,17 +22,14 @@ class Times:
 
 
 class Clock:
-    """Simulated time of an experiment.
+    """Simulated times of clients.
 
     Args:
-        world: links and devices of the clients.
-
-    Attributes:
-        seconds: since the start of round 0.
+        world: their links and devices.
     """
 
     def __init__(self, world: ClientWorld) -> None:
-        self._world, self.seconds = world, 0.0
+        self._world = world
 
     def times(
         self, client: int, downlink_bytes: int, uplink_bytes: int, *, flops: float, measured: float | None = None
@@ -52,12 +48,6 @@ class Clock:
             flops / (1e9 * home.gflops) if measured is None else measured,
             _transfer(uplink_bytes, home.uplink_mbps, home.latency_ms),
         )
-
-    def advance(self, times: Iterable[Times]) -> float:
-        """The seconds of a round, which ends when its last client has been heard of; the clock goes on by them."""
-        seconds = max((one.total for one in times), default=0.0)
-        self.seconds += seconds
-        return seconds
 
 
 def _transfer(size: int, mbps: float, latency_ms: float) -> float:

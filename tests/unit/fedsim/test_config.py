@@ -60,7 +60,7 @@ def test_run_id_depends_on_what_can_change_results_alone():
         ("method.name=3", "method.name: found 3, allowed: text"),
         ("method.name=nowhere:Method", "method.name: found 'nowhere:Method', allowed: deltamask, deltamask-plus"),
         ("method.name=nowhere:Method", "or package.module:Class that can be imported (No module named 'nowhere')"),
-        ("method.name=fedsim.config:Config", "allowed: a subclass of fedsim.methods.base.Method"),
+        ("method.name=fedsim.config:Config", "allowed: a subclass of fedsim.methods.phase.Method"),
         ("method.theta_init=0.999", "method.theta_init: found 0.999, allowed: 0.01 to 0.99, by clip"),
         ("cluster.gpus_per_worker=1.5", "cluster.gpus_per_worker: found 1.5, allowed: at most 1, or a whole number"),
         ("output=ftp://host/runs", "output: found 'ftp://host/runs', allowed: a local path or an s3://"),
