@@ -3,6 +3,7 @@
     python -m pipelines.benchmarks.scale
 
 - ``clients``: registered clients of 20 samples, of which 10 take part in a round: logistic regression, one worker.
+- ``world``: the same in a simulated world, where each client has a link of its own and ten stays in a table of traces.
 - ``cohort``: clients of 2,000 that take part in a round, likewise, 100 of them trained together.
 - ``parameters``: masked parameters, for the server alone: four clients a round of ``deltamask`` and ``deltamask-plus``,
   whose uploads are synthetic: probabilities that moved by normal noise, encoded and decoded as those of a real run.
@@ -26,6 +27,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -54,9 +56,10 @@ _PARTS = ("train", "encode", "decode", "aggregate", "evaluate", "round")
 _INPUTS = 784
 
 
-def federated(output: str, clients: int, cohort: int) -> dict[str, Any]:
+def federated(output: str, clients: int, cohort: int, in_world: bool = False) -> dict[str, Any]:
     """A run of logistic regression in MNIST's shape with one worker."""
     tree = {
+        **({"world": world(output, clients)} if in_world else {}),
         "rounds": ROUNDS,
         "participation": cohort / clients,
         "output": output,
@@ -74,6 +77,20 @@ def federated(output: str, clients: int, cohort: int) -> dict[str, Any]:
     progress = fedsim.Progress(on_round=lambda row: memory.update(peaks()))
     result = fedsim.run(tree, fresh=True, progress=progress).load()
     return {"method": "fedavg", **_of_rounds(result), **memory}
+
+
+def world(output: str, clients: int) -> dict[str, Any]:
+    """Keys of a world in which each client is there for about half of the time, and some of a cohort drop out."""
+    rng, stays = np.random.default_rng(0), 10
+    times = np.sort(rng.uniform(0, 86_400, (clients, 2 * stays)))
+    columns = {
+        "client": np.repeat(np.arange(clients), stays),
+        "start": times[:, ::2].ravel(),
+        "end": times[:, 1::2].ravel(),
+    }
+    Path(output).mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(columns).to_parquet(f"{output}/traces.parquet")
+    return {"profile": "mixed", "traces": f"{output}/traces.parquet", "dropout": 0.1, "over_selection": 1.2}
 
 
 def synthetic(output: str, method: str, parameters: int) -> dict[str, Any]:
@@ -161,6 +178,7 @@ def cases(output: Path) -> Iterator[tuple[str, Callable[..., dict[str, Any]], tu
     """Name, function and arguments of every measurement."""
     for clients in REGISTERED:
         yield "clients", federated, (f"{output}/clients-{clients}", clients, 10)
+        yield "world", federated, (f"{output}/world-{clients}", clients, 10, True)
     for cohort in COHORTS:
         yield "cohort", federated, (f"{output}/cohort-{cohort}", 2000, cohort)
     for method, parameters in product(("deltamask", "deltamask-plus"), PARAMETERS):
