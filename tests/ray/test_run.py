@@ -45,6 +45,21 @@ def test_a_run_through_ray_equals_a_serial_one(small_config, tmp_path, undisturb
     assert ray.is_initialized()  # a cluster that the caller opened stays open
 
 
+def test_the_clock_is_the_same_on_any_number_of_workers_and_after_a_kill(small_config, tmp_path, kill_actor):
+    world = ["world.profile=mixed", "world.buffer=2", "world.dropout=0.3", "world.availability=0.8"]
+    keys = ["rounds=4", "partition.clients=8", "participation=0.5", "data.train_samples=200", *world]
+    serial = fedsim.run(small_config(*keys, f"output={tmp_path}/serial")).load()
+
+    def kill(row):
+        if row["round"] == 2:
+            kill_actor("Worker")
+
+    config = small_config(*keys, "cluster.executor=ray", "cluster.workers=2")
+    found = fedsim.run(config, progress=fedsim.Progress(on_round=kill)).load()
+    same = ["state_digest", "simulated_clock", "uplink_bytes", "downlink_bytes", "participants", "lost_clients"]
+    assert found.rounds[same].equals(serial.rounds[same])
+
+
 def test_a_finished_run_is_not_run_again(small_config):
     config = small_config("rounds=1")
     first = fedsim.run(config)
