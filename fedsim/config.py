@@ -32,6 +32,7 @@ from fedsim.settings import (
     MethodSettings,
     ModelSettings,
     PartitionSettings,
+    PrivacySettings,
     Settings,
     TrainSettings,
     WorldSettings,
@@ -99,6 +100,7 @@ class Config(Settings):
     train: TrainSettings | None = Field(None, description="local training; absent where a method needs none")
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
     world: WorldSettings = Field(WorldSettings(), json_schema_extra=unless_default)
+    privacy: PrivacySettings = Field(PrivacySettings(), json_schema_extra=unless_default)
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
     _contents: dict[str, str] = PrivateAttr(default_factory=dict)  # digests of files and code by dotted key
 
@@ -139,6 +141,14 @@ class Config(Settings):
             if not methods.get(self.method.name).Client.trains_together():
                 able = ", ".join(method.name for method in methods if method.Client.trains_together())
                 raise ValueError(f"train.together: found {self.train.together}, allowed: 1, or a method of: {able}")
+        return self
+
+    @model_validator(mode="after")
+    def _privacy_that_the_method_gives(self) -> Config:
+        if self.privacy.on:
+            from fedsim.methods.privacy import check_privacy
+
+            check_privacy(self.privacy, registries()["method"], self.method, self.train)
         return self
 
     @field_validator("output", mode="before")

@@ -12,10 +12,12 @@ import numpy as np
 import deltamask as dm
 from fedsim.config import Config
 from fedsim.data import load_dataset
+from fedsim.data.partition import make_partition
 from fedsim.engine._calibration import best_temperature, temperatures, tempered
 from fedsim.engine._downlink import Downlink
 from fedsim.engine._executors import Executor
 from fedsim.engine._phases import make_model, make_servers
+from fedsim.engine._privacy import PrivacyAccounting
 from fedsim.engine._received import decoded_ahead, in_order
 from fedsim.engine._rows import client_row, evaluation_columns, lost_row, totals
 from fedsim.engine._time import SimulatedTime
@@ -63,6 +65,10 @@ class Federation:
         self._prepared: Prepared | None = None
         self.next_round = 0
         self._time = SimulatedTime(config, self.model, self.cohort) if config.world.on else None
+        self._privacy: PrivacyAccounting | None = None
+        if config.privacy.noisy:
+            samples = make_partition(dataset, config.partition, config.seed).sizes()
+            self._privacy = PrivacyAccounting(config, samples, self.cohort)
 
     @property
     def dimension(self) -> int:
@@ -77,7 +83,10 @@ class Federation:
     @property
     def warnings(self) -> str | None:
         """Faults that were tolerated so far, such as images that cannot be decoded; None when there were none."""
-        return "; ".join(self._prepared.warnings if self._prepared else ()) or None
+        found = list(self._prepared.warnings if self._prepared else ())
+        if self._privacy is not None and self._privacy.warning is not None:
+            found.append(self._privacy.warning)
+        return "; ".join(found) or None
 
     @property
     def done(self) -> bool:
@@ -121,6 +130,7 @@ class Federation:
             **(self._time.round(phase, self.next_round, clients) if self._time is not None else {}),
             **evaluation,
             **server.metrics(),
+            **(self._privacy.round(self.next_round) if self._privacy is not None else {}),
             **preparation,
             "aggregate_seconds": collecting + evaluating - finishing + ended - evaluated,
             "evaluate_seconds": evaluated - evaluating,

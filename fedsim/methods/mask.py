@@ -13,7 +13,9 @@ import deltamask as dm
 from deltamask import codecs, payload
 from deltamask.fused import DrawnWeights
 from fedsim.methods.base import ClientTask, Forward, Method, MethodClient, MethodServer, Trained
+from fedsim.methods.dp_sgd import private_training
 from fedsim.methods.mask_settings import CountedSettings, MaskSettings
+from fedsim.methods.privacy import ClientPrivacy
 from fedsim.methods.together import together
 from fedsim.methods.training import LocalTraining
 from fedsim.methods.wire import pack_tensors, unpack_tensors
@@ -68,10 +70,13 @@ class MaskClient(CountedClient[M]):
     What training gives is the client's probabilities, float32 of shape ``(d,)``, on the model's device.
     """
 
+    clips_gradients: ClassVar[bool] = True
+
     def __init__(self, params: M, experiment: Experiment, model: TaskModel) -> None:
         super().__init__(params, experiment, model)
         self._net = dm.MaskedModule(model.network, model.masked_names).to(model.device)
         self._training = LocalTraining(experiment.train, experiment.seed)
+        self._private = private_training(experiment.train, experiment.privacy, experiment.seed)
         self._step = self._training.compiled(self._net.with_weights)
         self._loaded: tuple[np.ndarray, torch.Tensor, torch.Tensor] | None = None
 
@@ -101,14 +106,21 @@ class MaskClient(CountedClient[M]):
         net = self._net
         net.scores_d.data.copy_(self._start(state)[1])
 
-        def logits(x: torch.Tensor, step: int) -> torch.Tensor:
+        def weights(step: int) -> torch.Tensor:
             if self.params.forward == "expected":
-                return self._step(x, net.weights_d * net.scores_d.sigmoid())
-            return self._step(x, net.drawn(dm.stream_key(self.experiment.seed, "train", task.round, task.client, step)))
+                return net.weights_d * net.scores_d.sigmoid()
+            return net.drawn(dm.stream_key(self.experiment.seed, "train", task.round, task.client, step))
+
+        def at(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+            theta_d = net.theta()
+            return weights(step), net.weights_d * theta_d * (1 - theta_d)
 
         penalty = self.penalty(state)
         term = None if penalty is None else (lambda: penalty(net.scores_d))
-        loss = self._training.run([net.scores_d], task, logits, penalty=term)
+        if self._private is not None:
+            loss = self._private.run(net.scores_d, task, net.with_weights, at, penalty=term)
+        else:
+            loss = self._training.run([net.scores_d], task, lambda x, step: self._step(x, weights(step)), penalty=term)
         return Trained(net.theta(), loss)
 
     def train_together(self, state: MaskState, tasks: Sequence[ClientTask]) -> list[Trained]:
@@ -163,6 +175,7 @@ class MaskServer(MethodServer[C]):
         super().__init__(params, experiment, model)
         self._probabilities = params.initial(experiment, model.dimension)
         self._initial = self._probabilities.state()
+        self._privacy = ClientPrivacy(experiment.privacy, experiment.seed)
         self._delta: bytes | None = None
 
     def broadcast(self) -> bytes:
@@ -173,7 +186,7 @@ class MaskServer(MethodServer[C]):
 
     @property
     def replayable(self) -> bool:
-        return True
+        return not self._privacy.on  # clients may see the noised sums alone
 
     def adopt(self, broadcast: bytes) -> None:
         received = _unpack_broadcast(broadcast, self.params, self.experiment, self.model)
@@ -184,14 +197,18 @@ class MaskServer(MethodServer[C]):
         self._probabilities.observe(decoded.mask_d, decoded.reference_d, weight)
 
     def finish_round(self) -> None:
+        if self._privacy.on:  # rounding what was added to integers is as private
+            noise_d = self._privacy.noise(self.model.dimension, self._probabilities.flip_size)
+            self._probabilities.perturb(np.rint(noise_d).astype(np.int64))
         self._delta = dm.pack_sums(self._probabilities, self._probabilities.round_sums)
         self._probabilities.step()
 
     def state(self) -> dict[str, np.ndarray]:
-        return self._probabilities.state()
+        return self._probabilities.state() | self._privacy.state()
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         self._probabilities.restore(dict(state))
+        self._privacy.restore(state)
         self._delta = None
 
     def metrics(self) -> dict[str, float]:
