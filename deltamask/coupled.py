@@ -70,6 +70,10 @@ class CoupledDifference(GlobalProbabilities):
     def _add(self, sums_d: np.ndarray, mask_d: np.ndarray, reference_d: np.ndarray, weight: int) -> None:
         _add(sums_d.size, sums_d, mask_d, reference_d, self._scale * weight, 0 if self._exact else weight)
 
+    @property
+    def flip_size(self) -> int:
+        return self._scale if self._exact else self._scale + 1
+
     def apply(self, observed: RoundSums) -> None:
         if observed.total:
             factor = self.learning_rate * _ONE / (self._scale * observed.total)

@@ -24,16 +24,17 @@ def bernoulli_kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return np.asarray(kl)
 
 
-def select(indices: np.ndarray, gains: np.ndarray, kappa: float) -> np.ndarray:
+def select(indices: np.ndarray, gains: np.ndarray, kappa: float, most: int | None = None) -> np.ndarray:
     """Keep the share ``kappa`` of ``indices`` that gains most; by relative entropy, this is DeltaMask's ranking.
 
     Args:
         indices: ascending flipped indices, uint64 of shape ``(n,)``.
         gains: what each is worth, float64 of shape ``(n,)``.
         kappa: share to keep, in (0, 1].
+        most: largest number to keep; None: any.
 
     Returns:
-        ``ceil(kappa * n)`` ascending indices. Of equally ranked ones the lower index is kept.
+        ``ceil(kappa * n)`` ascending indices, at most ``most``. Of equally ranked ones the lower index is kept.
 
     Raises:
         ValueError: ``kappa`` is out of range.
@@ -41,6 +42,7 @@ def select(indices: np.ndarray, gains: np.ndarray, kappa: float) -> np.ndarray:
     if not 0 < kappa <= 1:
         raise ValueError(f"kappa: found {kappa}, allowed: above 0 and at most 1")
     keep = math.ceil(kappa * indices.size)
+    keep = keep if most is None else min(keep, most)
     if keep == indices.size:
         return indices
     least = np.partition(gains, -keep)[-keep]

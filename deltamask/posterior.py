@@ -74,6 +74,16 @@ class GlobalProbabilities(ABC):
         """Add a client's part to a round's sums."""
 
     @property
+    def flip_size(self) -> int:
+        """The change of a bit's sum where one client of weight 1 flips it."""
+        return 1
+
+    def perturb(self, noise_d: np.ndarray) -> None:
+        """Add integers of shape ``(d,)`` to the sums of what was observed since the last step."""
+        observed = self.round_sums
+        self._sums_d = (observed.sums_d + noise_d).astype(self.sums_dtype)
+
+    @property
     def round_sums(self) -> RoundSums:
         """Sums of what was observed since the last step."""
         sums_d = np.zeros(self.theta_d.size, self.sums_dtype) if self._sums_d is None else self._sums_d

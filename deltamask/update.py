@@ -52,6 +52,7 @@ def encode(
     kappa: float = 1.0,
     codec: str | codecs.Codec = "fuse8+png",
     selection: Selection = "kl",
+    most: int | None = None,
     mask_key: int | None = None,
     there: Tensor | None = None,
 ) -> Update:
@@ -69,6 +70,7 @@ def encode(
         codec: a name of :data:`deltamask.codecs.CODECS`, or a codec of your own.
         selection: which flips are sent: those of largest relative entropy ("kl", as in the paper), those of most
             relative entropy for each bit that the codec spends on them ("gain-per-bit"), or "random" ones.
+        most: largest number of flips to send, from 1 on; None: any.
         mask_key: a stream of its own for the client's mask, so that the masks differ by chance wherever theta is not
             near 0 or 1; theirs is the same when not given.
         there: ``theta_g_d`` on the device of a tensor ``theta_k_d``, for a caller that has it; else it is copied.
@@ -99,7 +101,7 @@ def encode(
         gains = bernoulli_kl(trained, theta_g_d[delta])
         if selection == "gain-per-bit":
             gains /= coder.bits_given(delta, theta_g_d, key)
-    sent = select(delta, gains, kappa)
+    sent = select(delta, gains, kappa, most)
     body = coder.encode_given(sent, theta_g_d, key)
     context = payload.context(key, theta_g_d)
     return Update(payload.pack(coder.id, theta_g_d.size, body, context), delta.size, sent.size)

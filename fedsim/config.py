@@ -32,6 +32,7 @@ from fedsim.settings import (
     MethodSettings,
     ModelSettings,
     PartitionSettings,
+    PrivacySettings,
     Settings,
     TrainSettings,
     WorldSettings,
@@ -99,6 +100,7 @@ class Config(Settings):
     train: TrainSettings | None = Field(None, description="local training; absent where a method needs none")
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
     world: WorldSettings = Field(WorldSettings(), json_schema_extra=unless_default)
+    privacy: PrivacySettings = Field(PrivacySettings(), json_schema_extra=unless_default)
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
     _contents: dict[str, str] = PrivateAttr(default_factory=dict)  # digests of files and code by dotted key
 
@@ -133,25 +135,19 @@ class Config(Settings):
         return validate_member(value, registries()[group], cls.model_fields[group].default.name)
 
     @model_validator(mode="after")
-    def _clients_that_train_together(self) -> Config:
-        if self.train is not None and self.train.together > 1:
-            methods = registries()["method"]
-            if not methods.get(self.method.name).Client.trains_together():
-                able = ", ".join(method.name for method in methods if method.Client.trains_together())
-                raise ValueError(f"train.together: found {self.train.together}, allowed: 1, or a method of: {able}")
-        return self
-
-    @model_validator(mode="after")
-    def _world_that_the_method_can_live_in(self) -> Config:
+    def _what_the_method_can_do(self) -> Config:
         methods = registries()["method"]
-        self.world.check(self.cohort_size, self.on_client_error)
-        for key, value, able in (
-            ("buffer", self.world.buffer, lambda method: method.Server.counts_late),
-            ("attack", self.world.learned_attack, lambda method: method.Client.can_attack()),
-        ):
-            if value is not None and not able(methods.get(self.method.name)):
-                names = ", ".join(method.name for method in methods if able(method))
-                raise ValueError(f"world.{key}: found {value!r}, allowed: others, or a method of: {names}")
+        together = self.train.together if self.train is not None else 1
+        if together > 1 and not methods.get(self.method.name).Client.trains_together():
+            able = ", ".join(method.name for method in methods if method.Client.trains_together())
+            raise ValueError(f"train.together: found {together}, allowed: 1, or a method of: {able}")
+        self.world.check(self.cohort_size, self.on_client_error, methods, self.method.name)
+        if self.privacy.on:
+            from fedsim.methods.privacy import check_privacy
+
+            check_privacy(self.privacy, methods, self.method, self.train)
+        if self.privacy.noisy:
+            self.world.check_uniform("privacy")
         return self
 
     @field_validator("output", mode="before")

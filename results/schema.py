@@ -95,6 +95,12 @@ ROUNDS = _table(
     round_seconds=(_REAL, "the whole round, wall time"),
     simulated_seconds=(_REAL, "the round in the simulated world, until the server waits no longer; null without one"),
     simulated_clock=(_REAL, "simulated seconds from the start of round 0 to the end of the round; null likewise"),
+    epsilon=(
+        _REAL,
+        "privacy of each sample at privacy.delta, spent from round 1 to the round by the client that spent most; null "
+        "without privacy.noise",
+    ),
+    client_epsilon=(_REAL, "the same of each client; null without privacy.client_noise"),
     state_digest=(_TEXT, "SHA-256 of the server state after the round, first 16 hex digits"),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from fedsim.engine._calibration import best_temperature, temperatures, tempered
 from fedsim.engine._downlink import Downlink
 from fedsim.engine._executors import Executor
 from fedsim.engine._phases import make_model, make_servers
+from fedsim.engine._privacy import PrivacyAccounting
 from fedsim.engine._received import Received, decoded_ahead
 from fedsim.engine._reports import Reports
 from fedsim.engine._rows import client_row, evaluation_columns, lost_row, totals
@@ -34,7 +36,9 @@ VARYING = "varying."
 _FORM = "form-2"  # sets states apart that hold something else
 #: Bytes a parameter from which on a round's uploads are not relayed, as no state is longer than two floats of each.
 _RELAYED = 8
-_STEPS, _CLOCK, _RECEIVED, _BUFFER = (f"{VARYING}{name}" for name in ("steps", "clock", "received", "buffer."))
+_STEPS, _CLOCK, _RECEIVED, _ASKED, _BUFFER = (
+    f"{VARYING}{name}" for name in ("steps", "clock", "received", "asked", "buffer.")
+)
 #: The rounds that clients last kept something of: int64 of shape ``(n, 2)``, clients and rounds.
 KEPT = f"{VARYING}kept"
 
@@ -64,13 +68,17 @@ class Federation:
         self.model = make_model(config, len(dataset.classes))
         self.servers = make_servers(config, self.model)
         self.downlink = Downlink()
-        self.world = World(config, self.model, lambda: make_partition(dataset, config.partition, config.seed).sizes())
+        sizes = lambda: make_partition(dataset, config.partition, config.seed).sizes()  # noqa: E731
+        self.world = World(config, self.model, sizes)
         self._reports = Reports(config, executor, self.world, self.downlink)
         self._buffer = Buffer(config, self._reports, self.world)
         self._kept: dict[int, int] = {}  # rounds that clients of the method last kept something of
         self._prepared: Prepared | None = None
         self.next_round = 0
         self._background = ThreadPoolExecutor(1, "digest")
+        self._privacy: PrivacyAccounting | None = None
+        if config.privacy.noisy:
+            self._privacy = PrivacyAccounting(config, sizes())
 
     @property
     def dimension(self) -> int:
@@ -85,7 +93,10 @@ class Federation:
     @property
     def warnings(self) -> str | None:
         """Faults that were tolerated so far, such as images that cannot be decoded; None when there were none."""
-        return "; ".join(self._prepared.warnings if self._prepared else ()) or None
+        found = list(self._prepared.warnings if self._prepared else ())
+        if self._privacy is not None and self._privacy.warning is not None:
+            found.append(self._privacy.warning)
+        return "; ".join(found) or None
 
     @property
     def done(self) -> bool:
@@ -122,6 +133,7 @@ class Federation:
             **self.world.columns(began),
             **evaluation,
             **server.metrics(),
+            **(self._privacy.round(self.next_round, clients) if self._privacy is not None else {}),
             **preparation,
             "aggregate_seconds": collecting + evaluating - finishing + ended - evaluated,
             "evaluate_seconds": evaluated - evaluating,
@@ -136,7 +148,8 @@ class Federation:
         state = {"next_round": np.array([self.next_round], np.int64), _FORM: np.empty(0)}
         for phase, server in self.servers.items():
             state |= {f"{phase}.{key}": array for key, array in server.state().items()}
-        for name, rounds in ((KEPT, self._kept), (_RECEIVED, self.downlink.received)):
+        asked = self._privacy.rounds_of if self._privacy is not None else {}
+        for name, rounds in ((KEPT, self._kept), (_RECEIVED, self.downlink.received), (_ASKED, asked)):
             state[name] = np.array(sorted(rounds.items()), np.int64).reshape(-1, 2)
         state |= {_STEPS: np.array(self.downlink.steps, np.int64), _CLOCK: np.array([self.world.seconds])}
         return state | {f"{_BUFFER}{key}": array for key, array in self._buffer.state().items()}
@@ -153,6 +166,8 @@ class Federation:
             server.restore(_part(state, f"{phase}."))
         self.downlink.restore(state[_STEPS].tolist(), dict(state[_RECEIVED].tolist()))
         self._kept = dict(state[KEPT].tolist())
+        if self._privacy is not None:
+            self._privacy.rounds_of = Counter(dict(state[_ASKED].tolist()))
         self.world.seconds = float(state[_CLOCK][0])
 
     def _prepare(self) -> dict[str, Any]:

@@ -11,10 +11,14 @@ from pydantic import Field, model_validator
 
 import deltamask as dm
 from deltamask.delta import KappaSchedule, Selection
+from fedsim.errors import ConfigError
 from fedsim.methods.base import ClientTask
 from fedsim.methods.codecs import CODECS, CodecName
 from fedsim.methods.mask import MaskClient, MaskMethod, MaskServer, MaskState
 from fedsim.methods.mask_settings import MaskSettings
+from fedsim.methods.privacy import ClientPrivacy
+from fedsim.models import TaskModel
+from fedsim.settings import Experiment
 
 
 class DeltaMaskSettings(MaskSettings):
@@ -89,6 +93,10 @@ def _reference_key(params: DeltaMaskSettings, seed: int, round_index: int, clien
 
 
 class _Client(MaskClient[DeltaMaskSettings]):
+    def __init__(self, params: DeltaMaskSettings, experiment: Experiment, model: TaskModel) -> None:
+        super().__init__(params, experiment, model)
+        self._most_flips = ClientPrivacy(experiment.privacy, experiment.seed).most_flips
+
     def penalty(self, state: MaskState) -> Callable[[torch.Tensor], torch.Tensor] | None:
         if not self.params.flip_penalty:
             return None
@@ -107,15 +115,25 @@ class _Client(MaskClient[DeltaMaskSettings]):
             kappa=kappa,
             codec=CODECS.get(params.codec),
             selection=params.selection,
+            most=self._most_flips,
             mask_key=own if params.reference == "independent" else None,
             there=self.theta(state),
         )
 
 
 class _Server(MaskServer[DeltaMaskSettings]):
+    adds_noise: ClassVar[bool] = True
+
+    def __init__(self, params: DeltaMaskSettings, experiment: Experiment, model: TaskModel) -> None:
+        super().__init__(params, experiment, model)
+        if self._privacy.most_flips == 0:
+            found = experiment.privacy.client_clip
+            raise ConfigError(f"privacy.client_clip: found {found}, allowed: at least 1, which is one flip of a mask")
+
     def decode(self, round_index: int, client: int, payload: bytes) -> dm.Decoded:
         key = _reference_key(self.params, self.experiment.seed, round_index, client)
-        return dm.decode(payload, self._probabilities.theta_d, key, codec=CODECS.get(self.params.codec))
+        decoded = dm.decode(payload, self._probabilities.theta_d, key, codec=CODECS.get(self.params.codec))
+        return self._privacy.limited(decoded, key)
 
 
 class DeltaMask(MaskMethod):

@@ -18,6 +18,7 @@ from fedsim.compression import COMPRESSORS, compile_compressor
 from fedsim.compression.none import NoneSettings
 from fedsim.methods.base import MethodClient, MethodServer
 from fedsim.methods.phase import Method
+from fedsim.methods.privacy import ClientPrivacy
 from fedsim.methods.robust import robust_mean
 from fedsim.methods.updates import CompressedUpdates, DenseClient, FlatFunction, UpdateSettings, known_start
 from fedsim.methods.wire import pack_changed, unpack_changed
@@ -51,8 +52,12 @@ class DenseSettings(UpdateSettings):
     only_with: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {"trim": ("aggregation", ("trimmed-mean",))}
 
     @property
+    def cut(self) -> str | None:
+        return None if self.aggregation == "mean" else "aggregation"
+
+    @property
     def weighted(self) -> bool:
-        return self.aggregation == "mean" and super().weighted  # the others count all clients alike
+        return self.cut is None and super().weighted  # the others count all clients alike
 
     @property
     def exact_downlink(self) -> bool:
@@ -70,18 +75,23 @@ class DenseSettings(UpdateSettings):
         return validate_member(value, COMPRESSORS, "none")
 
 
-def _start(params: DenseSettings, model: TaskModel, net: FlatFunction) -> dict[str, np.ndarray]:
+def _relayed(params: DenseSettings, experiment: Experiment) -> bool:
+    """Whether uploads may be relayed: not where clients may see the noised sum alone."""
+    return params.relayed and experiment.privacy.client_clip is None
+
+
+def _start(params: DenseSettings, experiment: Experiment, model: TaskModel, net: FlatFunction) -> dict[str, np.ndarray]:
     more = {}
     if not params.exact_downlink:
         more["step"] = np.zeros(1, np.float32)  # counts the rounds: whoever missed some gets their deltas one by one
-    elif params.relayed and params.server_momentum:  # who replays a round needs it too
+    elif _relayed(params, experiment) and params.server_momentum:  # who replays a round needs it too
         more["momentum"] = np.zeros(net.weights_d.numel(), np.float32)
     return known_start(model, net, **more)
 
 
 class _Client(DenseClient[DenseSettings]):
     def __init__(self, params: DenseSettings, experiment: Experiment, model: TaskModel, net: FlatFunction) -> None:
-        super().__init__(params, experiment, model, net, _start(params, model, net))
+        super().__init__(params, experiment, model, net, _start(params, experiment, model, net))
         size = net.weights_d.numel()
         self._downlink = CompressedUpdates(params.downlink, experiment.seed, "downlink", size)
 
@@ -92,16 +102,18 @@ class _Client(DenseClient[DenseSettings]):
 
 class _Server(MethodServer[DenseSettings]):
     counts_late = True
+    adds_noise: ClassVar[bool] = True
 
     def __init__(self, params: DenseSettings, experiment: Experiment, model: TaskModel, net: FlatFunction) -> None:
         super().__init__(params, experiment, model)
-        self._start = _start(params, model, net)
+        self._start = _start(params, experiment, model, net)
         self._vector_d, self._step = self._start["vector"], 0
         size = self._vector_d.size
         self._compressed = CompressedUpdates(params.compressor, experiment.seed, "compression", size)
         self._downlink = CompressedUpdates(params.downlink, experiment.seed, "downlink", size)
         self._momentum_d = np.zeros(size if params.server_momentum else 0, np.float32)
         self._unsent_d = np.zeros(0 if params.exact_downlink else size, np.float32)
+        self._privacy = ClientPrivacy(experiment.privacy, experiment.seed)
         self._delta: bytes | None = None
         self._begin()
 
@@ -119,7 +131,7 @@ class _Server(MethodServer[DenseSettings]):
         return self._delta
 
     def decode(self, round_index: int, client: int, payload: bytes) -> np.ndarray:
-        return self._compressed.decode(payload, round_index, client)
+        return self._privacy.clipped(self._compressed.decode(payload, round_index, client))  # it may be longer again
 
     def accumulate(self, decoded: np.ndarray, weight: int) -> None:
         if self.params.aggregation == "mean":
@@ -129,6 +141,8 @@ class _Server(MethodServer[DenseSettings]):
             self._updates.append(decoded)
 
     def finish_round(self) -> None:
+        if self._privacy.on:
+            self._sum_d += self._privacy.noise(self._sum_d.size)
         if self.params.aggregation == "mean":
             update_d = (self._sum_d / self._weight).astype(np.float32)
         else:
@@ -146,7 +160,7 @@ class _Server(MethodServer[DenseSettings]):
 
     @property
     def replayable(self) -> bool:
-        return self.params.relayed
+        return _relayed(self.params, self.experiment)
 
     def adopt(self, broadcast: bytes) -> None:
         received = unpack_changed(broadcast, self._start)
@@ -155,7 +169,7 @@ class _Server(MethodServer[DenseSettings]):
         self._momentum_d = received.get("momentum", self._momentum_d)
 
     def state(self) -> dict[str, np.ndarray]:
-        state = {"vector": self._vector_d}
+        state = {"vector": self._vector_d} | self._privacy.state()
         if self.params.server_momentum:
             state["momentum"] = self._momentum_d
         if not self.params.exact_downlink:
@@ -164,6 +178,7 @@ class _Server(MethodServer[DenseSettings]):
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         self._vector_d, self._delta = state["vector"].copy(), None
+        self._privacy.restore(state)
         if self.params.server_momentum:
             self._momentum_d = state["momentum"].copy()
         if not self.params.exact_downlink:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,9 +12,11 @@ from torch import Tensor, nn
 
 import deltamask as dm
 from fedsim.methods.base import ClientTask, Forward, Trained
-from fedsim.methods.mask import CountedClient, MaskMethod, MaskState, WholeMaskServer, pack_mask
+from fedsim.methods.dp_sgd import private_training
+from fedsim.methods.mask import CountedClient, MaskMethod, MaskState, WholeMaskServer
 from fedsim.methods.mask_settings import CountedSettings
 from fedsim.methods.training import LocalTraining
+from fedsim.methods.wire import pack_mask
 from fedsim.models import TaskModel
 from fedsim.settings import Experiment
 
@@ -39,10 +42,13 @@ class FedMaskSettings(CountedSettings):
 
 
 class _Client(CountedClient[FedMaskSettings]):
+    clips_gradients: ClassVar[bool] = True
+
     def __init__(self, params: FedMaskSettings, experiment: Experiment, model: TaskModel) -> None:
         super().__init__(params, experiment, model)
         self._net = dm.FlatNetwork(model.network, model.masked_names).to(model.device)
         self._training = LocalTraining(experiment.train, experiment.seed)
+        self._private = private_training(experiment.train, experiment.privacy, experiment.seed)
 
     def _scores(self, state: MaskState) -> Tensor:
         self.model.load_head(state.head)
@@ -52,15 +58,19 @@ class _Client(CountedClient[FedMaskSettings]):
         return (scores_d > self.params.threshold).float()
 
     def train(self, state: MaskState, task: ClientTask) -> Trained:
-        scores_d = nn.Parameter(self._scores(state))
+        scores_d, weights_d = nn.Parameter(self._scores(state)), self._net.weights_d
 
         def logits(x: Tensor, step: int) -> Tensor:
             # Straight through the threshold: the added difference is zero, and its gradient is that of the scores.
             mask_d = self._mask(scores_d) + (scores_d - scores_d.detach())
-            output: Tensor = self._net(x, self._net.weights_d * mask_d)
+            output: Tensor = self._net(x, weights_d * mask_d)
             return output
 
-        loss = self._training.run([scores_d], task, logits)
+        if self._private is not None:
+            at = lambda step: (weights_d * self._mask(scores_d), weights_d)  # noqa: E731
+            loss = self._private.run(scores_d, task, self._net, at)
+        else:
+            loss = self._training.run([scores_d], task, logits)
         return Trained(self._mask(scores_d.detach()).bool().cpu().numpy(), loss)
 
     def encode(self, trained: np.ndarray, state: MaskState, task: ClientTask) -> dm.Update:

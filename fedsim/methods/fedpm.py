@@ -7,8 +7,9 @@ from pydantic import Field
 
 import deltamask as dm
 from fedsim.methods.base import ClientTask
-from fedsim.methods.mask import MaskClient, MaskMethod, MaskState, WholeMaskServer, pack_mask
+from fedsim.methods.mask import MaskClient, MaskMethod, MaskState, WholeMaskServer
 from fedsim.methods.mask_settings import MaskSettings
+from fedsim.methods.wire import pack_mask
 
 _CODEC = "arithmetic"
 

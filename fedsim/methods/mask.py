@@ -10,15 +10,16 @@ import numpy as np
 import torch
 
 import deltamask as dm
-from deltamask import codecs, payload
 from deltamask.fused import DrawnWeights
 from fedsim.methods.base import Attack, ClientTask, Forward, MethodClient, MethodServer, Trained
+from fedsim.methods.dp_sgd import private_training
 from fedsim.methods.mask_settings import CountedSettings, MaskSettings
 from fedsim.methods.phase import Method
+from fedsim.methods.privacy import ClientPrivacy
 from fedsim.methods.robust import TrimmedVotes
 from fedsim.methods.together import together
 from fedsim.methods.training import LocalTraining
-from fedsim.methods.wire import pack_tensors, unpack_tensors
+from fedsim.methods.wire import pack_tensors, unpack_mask, unpack_tensors
 from fedsim.models import TaskModel
 from fedsim.settings import Experiment
 
@@ -39,20 +40,6 @@ class MaskState:
         return self.probabilities.theta_d
 
 
-def pack_mask(mask_d: np.ndarray, codec: str) -> bytes:
-    """A whole mask, booleans of shape ``(d,)``, as a framed message: the set of its ones."""
-    coder = codecs.get(codec)
-    return payload.pack(coder.id, mask_d.size, coder.encode(np.flatnonzero(mask_d).astype(np.uint64), mask_d.size))
-
-
-def unpack_mask(data: bytes, dimension: int, codec: str) -> np.ndarray:
-    """The mask of :func:`pack_mask`. Raises PayloadError when the bytes are none."""
-    coder = codecs.get(codec)
-    mask_d = np.zeros(dimension, np.bool_)
-    mask_d[coder.decode(payload.unpack(data, coder.id, dimension), dimension)] = True
-    return mask_d
-
-
 class CountedClient(MethodClient[C]):
     """Receives the server's counts; a subclass trains a mask from them."""
 
@@ -70,10 +57,13 @@ class MaskClient(CountedClient[M]):
     What training gives is the client's probabilities, float32 of shape ``(d,)``, on the model's device.
     """
 
+    clips_gradients: ClassVar[bool] = True
+
     def __init__(self, params: M, experiment: Experiment, model: TaskModel) -> None:
         super().__init__(params, experiment, model)
         self._net = dm.MaskedModule(model.network, model.masked_names).to(model.device)
         self._training = LocalTraining(experiment.train, experiment.seed)
+        self._private = private_training(experiment.train, experiment.privacy, experiment.seed)
         self._step = self._training.compiled(self._net.with_weights)
         self._loaded: tuple[np.ndarray, torch.Tensor, torch.Tensor] | None = None
 
@@ -103,14 +93,21 @@ class MaskClient(CountedClient[M]):
         net = self._net
         net.scores_d.data.copy_(self._start(state)[1])
 
-        def logits(x: torch.Tensor, step: int) -> torch.Tensor:
+        def weights(step: int) -> torch.Tensor:
             if self.params.forward == "expected":
-                return self._step(x, net.weights_d * net.scores_d.sigmoid())
-            return self._step(x, net.drawn(dm.stream_key(self.experiment.seed, "train", task.round, task.client, step)))
+                return net.weights_d * net.scores_d.sigmoid()
+            return net.drawn(dm.stream_key(self.experiment.seed, "train", task.round, task.client, step))
+
+        def at(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+            theta_d = net.theta()
+            return weights(step), net.weights_d * theta_d * (1 - theta_d)
 
         penalty = self.penalty(state)
         term = None if penalty is None else (lambda: penalty(net.scores_d))
-        loss = self._training.run([net.scores_d], task, logits, penalty=term)
+        if self._private is not None:
+            loss = self._private.run(net.scores_d, task, net.with_weights, at, penalty=term)
+        else:
+            loss = self._training.run([net.scores_d], task, lambda x, step: self._step(x, weights(step)), penalty=term)
         return Trained(net.theta(), loss)
 
     def train_together(self, state: MaskState, tasks: Sequence[ClientTask]) -> list[Trained]:
@@ -172,6 +169,7 @@ class MaskServer(MethodServer[C]):
         super().__init__(params, experiment, model)
         self._probabilities = params.initial(experiment, model.dimension)
         self._initial = self._probabilities.state()
+        self._privacy = ClientPrivacy(experiment.privacy, experiment.seed)
         self._delta: bytes | None = None
         differences = isinstance(self._probabilities, dm.CoupledDifference)
         self._votes = TrimmedVotes(params.trim, differences) if params.trim else None
@@ -184,7 +182,7 @@ class MaskServer(MethodServer[C]):
 
     @property
     def replayable(self) -> bool:
-        return True
+        return not self._privacy.on  # clients may see the noised sums alone
 
     def adopt(self, broadcast: bytes) -> None:
         received = _unpack_broadcast(broadcast, self.params, self.experiment, self.model)
@@ -202,6 +200,9 @@ class MaskServer(MethodServer[C]):
 
     def finish_round(self) -> None:
         if self._votes is None:
+            if self._privacy.on:  # rounding what was added to integers is as private
+                noise_d = self._privacy.noise(self.model.dimension, self._probabilities.flip_size)
+                self._probabilities.perturb(np.rint(noise_d).astype(np.int64))
             self._delta = dm.pack_sums(self._probabilities, self._probabilities.round_sums)
             self._probabilities.step()
         else:
@@ -210,10 +211,11 @@ class MaskServer(MethodServer[C]):
             self._probabilities.apply(left)
 
     def state(self) -> dict[str, np.ndarray]:
-        return self._probabilities.state()
+        return self._probabilities.state() | self._privacy.state()
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         self._probabilities.restore(dict(state))
+        self._privacy.restore(state)
         self._delta = None
 
     def metrics(self) -> dict[str, float]:

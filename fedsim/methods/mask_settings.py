@@ -23,6 +23,10 @@ class CountedSettings(MethodSettings):
         json_schema_extra=unless_default,
     )
 
+    @property
+    def cut(self) -> str | None:
+        return "trim" if self.trim else None
+
     def probabilities(self, dimension: int, participation: float) -> dm.GlobalProbabilities:
         """The keeper of the counts and of their probabilities, at its start."""
         raise NotImplementedError

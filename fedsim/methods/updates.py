@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +15,9 @@ import deltamask as dm
 from fedsim.compression import COMPRESSORS, make_compressor
 from fedsim.compression.none import NoneSettings
 from fedsim.methods.base import Attack, ClientTask, Forward, MethodClient, Trained
+from fedsim.methods.dp_sgd import private_training
 from fedsim.methods.head import untrained
+from fedsim.methods.privacy import ClientPrivacy
 from fedsim.methods.together import together
 from fedsim.methods.training import LocalTraining
 from fedsim.methods.wire import unpack_changed
@@ -99,6 +101,8 @@ class DenseClient(MethodClient[U]):
         start: the arrays of a broadcast as everyone knows them before the first round, by :func:`known_start`.
     """
 
+    clips_gradients: ClassVar[bool] = True
+
     def __init__(
         self, params: U, experiment: Experiment, model: TaskModel, net: FlatFunction, start: Mapping[str, np.ndarray]
     ) -> None:
@@ -107,6 +111,8 @@ class DenseClient(MethodClient[U]):
         self._start, size = start, start["vector"].size
         self._compressed = CompressedUpdates(params.compressor, experiment.seed, "compression", size)
         self._training = LocalTraining(experiment.train, experiment.seed)
+        self._private = private_training(experiment.train, experiment.privacy, experiment.seed)
+        self._privacy = ClientPrivacy(experiment.privacy, experiment.seed)
         self._step = self._training.compiled(self._network())
 
     def receive(self, broadcast: bytes) -> Any:
@@ -137,6 +143,10 @@ class DenseClient(MethodClient[U]):
 
     def train(self, state: Any, task: ClientTask) -> Trained:
         vector_d = self.load(state)
+        if self._private is not None:
+            trained_d = nn.Parameter(vector_d)
+            loss = self._private.run(trained_d, task, self._net, lambda step: (trained_d, None))
+            return self._trained(trained_d.detach(), loss, state, task)
         with self._parameters(vector_d) as (parameters, more):
             loss = self._training.run(parameters, task, lambda x, step: self._step(x, *more))
         return self._trained(vector_d, loss, state, task)
@@ -151,7 +161,7 @@ class DenseClient(MethodClient[U]):
         update_d = vector_d.cpu().numpy() - state["vector"]
         if task.client_state is not None:
             update_d += task.client_state
-        return Trained(update_d, loss)
+        return Trained(self._privacy.clipped(update_d), loss)
 
     def attacked(self, trained: np.ndarray, state: Any, attack: Attack) -> np.ndarray:
         return attack(trained)

@@ -1,4 +1,4 @@
-"""Messages that methods share: dense tensors, weighted uploads, and a round's uploads relayed to its clients."""
+"""Messages that methods share: dense tensors, whole masks, weighted uploads, and a round's uploads relayed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from deltamask import payload
+from deltamask import codecs, payload
 from deltamask.payload import Buffer, PayloadError
 
 _WEIGHT, _ROUND = struct.Struct("<I"), struct.Struct("<II")
@@ -69,6 +69,20 @@ def _check(tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[tuple
     for name, array in tensors.items():
         if not np.isfinite(array).all():
             raise PayloadError(f"tensors: expected finite values in {name!r}, found others")
+
+
+def pack_mask(mask_d: np.ndarray, codec: str) -> bytes:
+    """A whole mask, booleans of shape ``(d,)``, as a framed message: the set of its ones."""
+    coder = codecs.get(codec)
+    return payload.pack(coder.id, mask_d.size, coder.encode(np.flatnonzero(mask_d).astype(np.uint64), mask_d.size))
+
+
+def unpack_mask(data: bytes, dimension: int, codec: str) -> np.ndarray:
+    """The mask of :func:`pack_mask`. Raises PayloadError when the bytes are none."""
+    coder = codecs.get(codec)
+    mask_d = np.zeros(dimension, np.bool_)
+    mask_d[coder.decode(payload.unpack(data, coder.id, dimension), dimension)] = True
+    return mask_d
 
 
 def add_weight(upload: bytes, samples: int) -> bytes:

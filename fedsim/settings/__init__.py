@@ -13,7 +13,8 @@ from fedsim.settings._groups import (
     PhaseSettings,
     TrainSettings,
 )
-from fedsim.settings._member import validate_member
+from fedsim.settings._member import Members, validate_member
+from fedsim.settings._privacy import PrivacySettings
 from fedsim.settings._settings import Settings, by_content, explain_errors, no_result, unless_default
 from fedsim.settings._tree import apply_override, assign, check_size, read_yaml
 from fedsim.settings._world import WorldSettings
@@ -25,10 +26,12 @@ __all__ = [
     "EvaluateSettings",
     "Experiment",
     "HeadSettings",
+    "Members",
     "MethodSettings",
     "ModelSettings",
     "PartitionSettings",
     "PhaseSettings",
+    "PrivacySettings",
     "Settings",
     "TrainSettings",
     "WorldSettings",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from fedsim.settings._groups import TrainSettings
+from fedsim.settings._privacy import PrivacySettings
 
 
 class Experiment(Protocol):
@@ -25,3 +26,7 @@ class Experiment(Protocol):
     @property
     def train(self) -> TrainSettings | None:
         """Local training at a client; None for a method that does not train by steps."""
+
+    @property
+    def privacy(self) -> PrivacySettings:
+        """Clipping and noise of differential privacy."""

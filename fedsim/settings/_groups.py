@@ -64,6 +64,11 @@ class MethodSettings(PhaseSettings):
     name: str = Field("deltamask", description="federated method")
 
     @property
+    def cut(self) -> str | None:
+        """The key by which the aggregate leaves out what is extreme; None where it does not."""
+        return None
+
+    @property
     def depends_on_rounds(self) -> bool:
         """Whether a round depends on how many there are to be, so that a finished run cannot go on for more."""
         return False

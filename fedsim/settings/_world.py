@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from fedsim.settings._member import Members
 from fedsim.settings._settings import Settings, by_content
 
 #: Keys that need simulated time, and their values without.
@@ -82,8 +83,8 @@ class WorldSettings(Settings):
         """The attack on what hostile clients learned; None where there are none or they damage bytes."""
         return self.attack if self.hostile and self.attack != "damaged" else None
 
-    def check(self, cohort_size: int, on_client_error: str) -> None:
-        """Look at the group beside other keys.
+    def check(self, cohort_size: int, on_client_error: str, methods: Members, method: str) -> None:
+        """Look at the group beside other keys and the chosen one of the methods.
 
         Raises:
             ValueError: a value does not go with them.
@@ -92,6 +93,23 @@ class WorldSettings(Settings):
             raise ValueError(f"world.buffer: found {self.buffer}, allowed: at most the cohort, {cohort_size}")
         if self.hostile and self.attack == "damaged" and on_client_error == "fail":
             raise ValueError("world.attack: found 'damaged', allowed: others, unless on_client_error is drop")
+        for key, value, able in (
+            ("buffer", self.buffer, lambda other: other.Server.counts_late),
+            ("attack", self.learned_attack, lambda other: other.Client.can_attack()),
+        ):
+            if value is not None and not able(methods.get(method)):
+                names = ", ".join(other.name for other in methods if able(other))
+                raise ValueError(f"world.{key}: found {value!r}, allowed: others, or a method of: {names}")
+
+    def check_uniform(self, group: str) -> None:
+        """Refuse what draws cohorts other than uniformly, or has several aggregates of one draw, for some group.
+
+        Raises:
+            ValueError: names the key.
+        """
+        for key in ("availability", "traces", "sampling", "over_selection", "buffer"):
+            if (value := getattr(self, key)) != type(self).model_fields[key].default:
+                raise ValueError(f"world.{key}: found {value!r}, allowed: none, as {group} counts uniform cohorts")
 
     @model_validator(mode="after")
     def _one_source_of_each(self) -> WorldSettings:

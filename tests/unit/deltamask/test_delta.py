@@ -46,6 +46,12 @@ def test_equal_ranks_keep_the_lower_index():
     assert select(np.arange(4, dtype=np.uint64), np.ones(4), 0.5).tolist() == [0, 1]
 
 
+def test_no_more_are_kept_than_allowed():
+    indices, gains = np.arange(4, dtype=np.uint64), np.array([1.0, 4, 2, 3])
+    assert select(indices, gains, 1.0, most=2).tolist() == [1, 3]
+    assert select(indices, gains, 0.25, most=2).tolist() == [1]
+
+
 @pytest.mark.parametrize("kappa", [0, -1, 1.1])
 def test_kappa_out_of_range_is_refused(kappa):
     with pytest.raises(ValueError, match="kappa"):

@@ -139,6 +139,7 @@ COMMANDS = [
     "run method.theta_init=0.999", "run method.selection=best", "run method.name=fedavg method.compressor.name=zip",
     "run method.name=eden method.compressor.rate=9", "run method.name=qsgd method.compressor.name=eden",
     "run method.name=lora method.rank=0", "run method.name=nowhere:Method", "run method.name=json:JSONDecoder",
+    "run privacy.noise=1", "run privacy.clip=1 method.name=ridge", "run privacy.client_clip=5 method.name=fedavg",
     "run evaluate.every=0", "run on_client_error=skip", "run cluster.executor=dask", "run cluster.workers=0",
     "run cluster.gpus_per_worker=1.5", "run cluster.client_seconds=0", "run output=ftp://host/runs",
     "run output=s3://", "run rounds=0 seed=-1 method.kappa=2",

@@ -6,7 +6,7 @@ import pytest
 from deltamask.payload import HEADER_BYTES
 from fedsim.engine import Federation, SerialExecutor
 from fedsim.methods.fedmask import FedMask
-from fedsim.methods.mask import unpack_mask
+from fedsim.methods.wire import unpack_mask
 from fedsim.testing import run_rounds
 
 

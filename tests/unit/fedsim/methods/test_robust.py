@@ -125,6 +125,14 @@ def test_settings_that_do_not_go_together(config):
         ),
         (["method.name=deltamask-plus", "method.trim=0.1", "method.weighting=samples"], "allowed: 0 where weighting"),
         (
+            ["method.name=fedavg", "method.aggregation=median", "privacy.client_clip=1"],
+            "aggregation: found 'med",
+        ),
+        (
+            ["method.name=deltamask", "method.trim=0.1", "privacy.client_clip=9"],
+            "method.trim: found 0.1, allowed: none",
+        ),
+        (
             ["method.name=fedavg", "method.trim=0.1"],
             "method.trim: found 0.1, allowed: none",
         ),

@@ -177,6 +177,10 @@ def test_keys_that_need_time_or_each_other(config):
         ),
         (["world.hostile=0.2", "world.attack=damaged"], "world.attack: found 'damaged', allowed: others, unless on_cl"),
         (["world.hostile=0.2", "method.name=fedkseed"], "world.attack: found 'sign-flip', allowed: others, or"),
+        (
+            ["world.sampling=samples", "privacy.client_clip=9", "privacy.client_noise=1"],
+            "privacy counts uniform cohorts",
+        ),
     ):
         with pytest.raises(fedsim.ConfigError, match=message):
             config(*keys)
