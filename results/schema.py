@@ -60,6 +60,7 @@ ROUNDS = _table(
     round=(_INT, "0 for the head's round, then 1, 2, ..."),
     participants=(_INT, "clients whose updates were aggregated"),
     lost_clients=(_INT, "clients of the cohort whose updates are missing from the aggregate"),
+    staleness=(_REAL, "rounds that the state of a participant was old, mean; 0 where the server waits for all"),
     retries=(_INT, "client updates that were computed again because a worker was lost"),
     accuracy=(
         _REAL,

@@ -92,6 +92,7 @@ def totals(clients: list[dict[str, Any]], dimension: int, flips: list[int]) -> d
         "downlink_bytes": downlink,
         "uplink_bpp": 8 * uplink / participants / dimension,
         "downlink_bpp": 8 * downlink / len(clients) / dimension,
+        "staleness": sum(row["staleness"] for row in counted) / participants,
         "flips": sum(flips) if flips else None,
         "false_flips": sum(flips) - sum(row["sent_size"] for row in counted) if flips else None,
         **{c: sum(row[c] for row in clients) for c in ("train_seconds", "encode_seconds", "decode_seconds")},

@@ -37,6 +37,7 @@ def test_the_slow_arrive_late_count_less_and_hold_up_nobody(config, method):
     for outcome in rounds[1:]:
         index, now = outcome.round["round"], outcome.round["simulated_clock"]
         assert outcome.round["participants"] == 3
+        assert outcome.round["staleness"] == np.mean([row["staleness"] for row in outcome.clients])
         ends = []
         for row in outcome.clients:
             start = index - row["staleness"]
