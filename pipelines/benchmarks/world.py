@@ -40,7 +40,7 @@ def table(runs: pd.DataFrame, rounds: pd.DataFrame) -> str:
             row[f"{way}, kB a client"] = f"{of_method[f'{way}link_bytes'].mean() / 1e3:,.0f}"
         for name, of_link in of_method.groupby("link"):
             seconds = of_link["seconds"]
-            row[f"{name}, s"] = "never" if seconds.isna().any() else f"{seconds.mean():,.0f}"
+            row[f"{name}, s"] = "never" if seconds.isna().any() else f"{seconds.mean():,.1f}"
         rows.append(row)
     return tables.to_markdown(pd.DataFrame(rows))
 
