@@ -66,7 +66,7 @@ class LiveProgress:
 def summary(loaded: results.Results) -> list[Table]:
     """Tables of one run: its rounds (evenly thinned when there are many) and its totals."""
     run = loaded.runs.iloc[0]
-    return [_rounds_table(loaded), _totals_table(run, len(loaded.clients))]
+    return [_rounds_table(loaded), _totals_table(run, loaded)]
 
 
 def _rounds_table(loaded: results.Results) -> Table:
@@ -93,9 +93,11 @@ def _rounds_table(loaded: results.Results) -> Table:
     return table
 
 
-def _totals_table(run: Any, client_rounds: int) -> Table:
+def _totals_table(run: Any, loaded: results.Results) -> Table:
     from pandas import isna  # slow to import, and help needs it not
 
+    client_rounds, lost = len(loaded.clients), loaded.clients["error"].notna().sum()
+    clock = loaded.rounds["simulated_clock"].max()
     gain = 100 * (run.final_accuracy - run.linear_probe_accuracy)
     best = ""
     if not isna(run.best_round):
@@ -114,7 +116,9 @@ def _totals_table(run: Any, client_rounds: int) -> Table:
         ),
         ("downlink", f"{size(run.downlink_bytes)}, {size(downlink)} a client-round"),
         ("masked", f"{run.masked_parameters:,} parameters; float32 would be {size(4 * run.masked_parameters)}"),
+        *([("lost", f"{lost} of {client_rounds} client-rounds")] if lost else []),
         ("time", f"{run.wall_seconds:.1f} s in rounds"),
+        *([] if isna(clock) else [("world", f"{clock:,.1f} simulated seconds")]),
         *([("warning", run.warnings)] if isinstance(run.warnings, str) else []),
     ):
         table.add_row(name, value)
