@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from fedsim.engine._executors import Executor
 from fedsim.engine._phases import make_model, make_servers
 from fedsim.engine._received import Received, decoded_ahead
 from fedsim.engine._reports import Reports
-from fedsim.engine._rows import client_row, evaluation_columns, lost_row, totals
+from fedsim.engine._rows import class_rows, client_row, evaluation_columns, fairness_columns, lost_row, totals
 from fedsim.engine._trainer import evaluation_pieces
 from fedsim.engine._types import Broadcast, PhaseName, Prepared
 from fedsim.engine._world import Report, World, staleness_weight
@@ -41,10 +41,11 @@ KEPT = f"{VARYING}kept"
 
 @dataclass(frozen=True)
 class RoundOutcome:
-    """Rows of the ``rounds`` and ``clients`` tables, without ``run_id``."""
+    """Rows of the ``rounds`` and ``clients`` tables, and after the last round of ``classes``, without ``run_id``."""
 
     round: dict[str, Any]
     clients: list[dict[str, Any]]
+    classes: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Federation:
@@ -61,6 +62,7 @@ class Federation:
         self._config, self._executor = config, executor
         dataset = load_dataset(config.data, config.seed)
         self._pieces = [piece.split for piece in evaluation_pieces(dataset, config.evaluate.batch_size)]
+        self._classes = dataset.classes
         self.model = make_model(config, len(dataset.classes))
         self.servers = make_servers(config, self.model)
         self.downlink = Downlink()
@@ -111,7 +113,7 @@ class Federation:
         evaluating = time.perf_counter()
         due = self._config.evaluate.due(self.next_round, self._config.rounds)
         digesting = self._background.submit(server.digest) if phase == "method" else None
-        evaluation = self._evaluate(phase, following) if due else {}
+        evaluation, classes = self._evaluate(phase, following) if due else ({}, [])
         evaluated = time.perf_counter()
         # A head's comes after its evaluation, which gives it its temperature.
         digest = server.digest() if digesting is None else digesting.result()
@@ -121,6 +123,7 @@ class Federation:
             **totals(clients, self.dimension, flips),
             **self.world.columns(began),
             **evaluation,
+            **fairness_columns(clients),
             **server.metrics(),
             **preparation,
             "aggregate_seconds": collecting + evaluating - finishing + ended - evaluated,
@@ -129,7 +132,7 @@ class Federation:
             "state_digest": digest,
         }
         self.next_round += 1
-        return RoundOutcome(row, clients)
+        return RoundOutcome(row, clients, classes)
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that a later process needs to go on after the last finished round."""
@@ -163,8 +166,11 @@ class Federation:
             images, seconds = self._prepared.images, self._prepared.seconds
         return {"prefix_images": images, "corrupt_images": self._prepared.corrupt, "prefix_seconds": seconds}
 
-    def _evaluate(self, phase: PhaseName, broadcast: Broadcast) -> dict[str, float]:
-        """Evaluate the state after the round, give a fitted head its temperature: columns of the ``rounds`` table."""
+    def _evaluate(self, phase: PhaseName, broadcast: Broadcast) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        """Evaluate the state after the round, give a fitted head its temperature.
+
+        Columns of the ``rounds`` table, and rows of ``classes``.
+        """
         sums = self._executor.evaluate(phase, self.next_round, len(self._pieces), broadcast)
         test, validation = (
             [piece for piece, split in zip(sums, self._pieces, strict=True) if split == wanted]
@@ -175,7 +181,7 @@ class Federation:
             chosen = best_temperature(head, validation)
             self.model.temper_head(temperatures(head)[chosen])
             test, validation = tempered(test, chosen), tempered(validation, chosen)
-        return evaluation_columns(test, validation)
+        return evaluation_columns(test, validation), class_rows(test, self._classes)
 
     def _arriving(self, phase: PhaseName, broadcast: Broadcast) -> Iterator[tuple[Report, Received]]:
         """The reports that end the round, decoded, in client order."""
