@@ -1,7 +1,7 @@
-"""How clients fare, each on the samples that it holds out of training, and the classes of the final models.
+"""Fairness: accuracies of clients, each on the samples that it holds out of training, and of classes.
 
-Fairness as the spread of accuracy over clients, and as that of the worst tenth: Li et al., "Fair Resource Allocation in
-Federated Learning" (ICLR 2020).
+The spread over clients and the mean of the worst tenth are those of Li et al., "Fair Resource Allocation in Federated
+Learning" (ICLR 2020).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def over_clients(accuracies: ArrayLike) -> dict[str, float]:
 
 
 def known(results: Results) -> list[str]:
-    """Those of :data:`MEASURES` that a client has."""
+    """The measures that a client has, of :data:`MEASURES`."""
     return [name for name in MEASURES if name in results.clients and results.clients[name].notna().any()]
 
 

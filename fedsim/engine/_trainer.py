@@ -163,7 +163,7 @@ class LocalTrainer:
     def _evaluate_held_out(
         self, method: MethodClient[Any], state: Any, task: ClientTask, trained: Trained
     ) -> HeldOut | None:
-        """How the client fares, where that is due and it holds samples out."""
+        """Evaluate models on what the client holds out, where that is due and it does."""
         if not self._held_out.due(task.round):
             return None
         _, rows = self._held_out.split(task.client, self._partition.indices(task.client))

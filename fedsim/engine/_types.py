@@ -44,7 +44,7 @@ class Broadcast:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """How one client fares: models on the samples that it holds out of training.
+    """Evaluations of two models on the samples that one client holds out of training.
 
     Attributes:
         held_out_samples: their number.

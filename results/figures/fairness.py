@@ -43,6 +43,9 @@ def client_accuracies(results: Results, *, by: Sequence[str] | None = None) -> F
         axes.set_xlabel("accuracy on held-out samples")
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    lowest = min((axes.get_xlim()[0] for axes in grid), default=0.0)
+    for axes in grid:
+        axes.set_xlim(left=lowest)
     for axes in grid[::3]:
         axes.set_ylabel("clients with at most this")
     legend(figure, grid)
