@@ -1,8 +1,8 @@
 """Results of simulations: Parquet in, dataframes out.
 
-``results.load("runs")`` gives ``.runs``, ``.rounds`` and ``.clients`` as pandas dataframes. ``results.tables``
-makes tables of papers from them; ``results.figures`` draws them and ``results.report`` writes a page of both: these two
-are imported on their own, for they take matplotlib with them.
+``results.load("runs")`` gives ``.runs``, ``.rounds``, ``.clients`` and ``.classes`` as pandas dataframes.
+``results.tables`` makes tables of papers from them; ``results.figures`` draws them and ``results.report`` writes a page
+of both: these two are imported on their own, for they take matplotlib with them.
 """
 
 import importlib

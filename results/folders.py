@@ -15,7 +15,7 @@ from results import locations
 from results.errors import DamagedError
 from results.index import Index, Rows
 from results.parts import list_parts, read_part
-from results.schema import GROWING
+from results.schema import PARTED
 from results.store import run_table
 
 _INDEXED = 50  # finished runs that had to be opened, from which on the next one should not have to
@@ -62,7 +62,7 @@ class Folder:
             self.run = run if columns is None else run.select([name for name in columns if name in run.column_names])
 
     def read_parts(self, table: str, columns: list[str] | None) -> None:
-        """Read the rows of a growing table."""
+        """Read the rows of a table other than ``runs``."""
         self.rows[table] = []
         for part in list_parts(self._fs, f"{self._path}/{table}"):
             key = f"{self._name}/{table}/{part.path.rpartition('/')[2]}"
@@ -118,7 +118,7 @@ def write_index(folders: Sequence[Folder]) -> None:
     settled = [folder for folder in folders if folder.run is not None and not folder.damage and folder.is_settled()]
     if sum(not folder.indexed for folder in settled) >= _INDEXED:
         settled[0].index.write(
-            {table: [rows for one in settled for rows in one.rows[table]] for table in ("runs", *GROWING)}
+            {table: [rows for one in settled for rows in one.rows[table]] for table in ("runs", *PARTED)}
         )
 
 

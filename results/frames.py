@@ -16,12 +16,12 @@ import pyarrow as pa
 from results.errors import DamagedError
 from results.folders import run_folders, write_index
 from results.index import joined
-from results.schema import CLIENTS, GROWING, ROUNDS, RUNS
+from results.schema import CLASSES, PARTED, RUNS
 
 _ATTEMPTS = 10
 _THREADS = 16  # more than cores: on an object store, most of the time is waiting
-_SCHEMAS = {"runs": RUNS, "rounds": ROUNDS, "clients": CLIENTS}
-_KEYS = ("run_id", "round", "client")
+_SCHEMAS = {"runs": RUNS, **PARTED}
+_KEYS = ("run_id", "round", "client", "class")
 
 Location = str | os.PathLike[str]
 _T = TypeVar("_T")
@@ -36,6 +36,7 @@ class Results:
         runs: one row a run.
         rounds: one row a run and round, in order.
         clients: one row a run, round and client, in order.
+        classes: one row a run and class, for runs that did all their rounds.
         damaged: what is wrong with each run that was left out because a file of it is damaged.
         last_written: for each run that is going on, or whose process was killed, when a file of it was written last.
     """
@@ -43,6 +44,7 @@ class Results:
     runs: pd.DataFrame
     rounds: pd.DataFrame
     clients: pd.DataFrame
+    classes: pd.DataFrame = field(default_factory=lambda: CLASSES.empty_table().to_pandas())
     damaged: tuple[str, ...] = ()
     last_written: Mapping[str, datetime] = field(default_factory=dict)
 
@@ -52,7 +54,7 @@ def load(
     *,
     where: Mapping[str, Any] | None = None,
     columns: Collection[str] | None = None,
-    tables: Collection[str] = ("runs", "rounds", "clients"),
+    tables: Collection[str] = tuple(_SCHEMAS),
     on_damaged: Literal["warn", "raise"] = "warn",
 ) -> Results:
     """Load every run at ``path``. A run may still be going on: the rows of its finished rounds are there.
@@ -60,10 +62,10 @@ def load(
     Args:
         path: a run's folder or a folder of runs, local or an object-store URI; or several of them.
         where: allowed values of columns of the runs table, one or a collection of them, such as
-            ``{"method": "deltamask", "seed": [0, 1]}``; None stands for a missing value. Rounds and clients of other
+            ``{"method": "deltamask", "seed": [0, 1]}``; None stands for a missing value. Other tables of other
             runs are not read.
         columns: names of the columns to read; each table has those of them that it knows and its keys (``run_id``,
-            ``round``, ``client``). All columns when None.
+            ``round``, ``client``, ``class``). All columns when None.
         tables: the tables to read. The others have no rows, but ``runs``, which is always read.
         on_damaged: leave runs with damaged files out, each with a warning that names the file, or raise.
 
@@ -106,7 +108,7 @@ def _load(
     folders = [found for group in groups for found in group]
     _each(pool, lambda folder: folder.attempt(lambda: folder.read_run(wanted["runs"], where)), folders)
     chosen = [folder for folder in folders if folder.run is not None]
-    for table in GROWING:
+    for table in PARTED:
         if table in tables:
             _each(pool, lambda folder: folder.attempt(lambda: folder.read_parts(table, wanted[table])), chosen)  # noqa: B023
     whole = [folder for folder in chosen if folder.damage is None]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from results import figures, page, tables
+from results import fairness, figures, page, tables
 from results.frames import Results
 from results.groups import PROBLEM, finished, settings
 
@@ -24,7 +24,7 @@ def write(results: Results, folder: str | Path, *, title: str = "fedsim report")
     """Write ``index.html`` and its pictures as PNG files, and return the path of the page.
 
     Args:
-        results: all three tables of at least one run.
+        results: all tables of at least one run.
         folder: local folder, created when missing; its files of the same names are replaced.
         title: heading of the page.
 
@@ -55,8 +55,10 @@ def without_trials(results: Results) -> Results:
     if trials.all() or not trials.any():
         return results
     runs = results.runs[~trials]
-    rounds, clients = (frame[frame["run_id"].isin(runs["run_id"])] for frame in (results.rounds, results.clients))
-    return replace(results, runs=runs, rounds=rounds, clients=clients)
+    names = ("rounds", "clients", "classes")
+    return replace(
+        results, runs=runs, **{n: (f := getattr(results, n))[f["run_id"].isin(runs["run_id"])] for n in names}
+    )
 
 
 def _is_trial(runs: pd.DataFrame) -> pd.Series[bool]:
@@ -105,6 +107,11 @@ def draw(results: Results) -> dict[str, page.Picture]:
             lambda: figures.over_rounds(results, x="simulated"),
             f"Accuracy over simulated time; {spread}",
         )
+    if fairness.known(results):
+        drawings["client_accuracies"] = (
+            lambda: figures.client_accuracies(results),
+            "Clients by accuracy on the samples that they hold out: the global model as received, and their own",
+        )
     if len(tables.groups(results.runs)) == 1:  # a single point shows nothing
         del drawings["accuracy_against_bytes"], drawings["accuracy_against_all_bytes"]
     return {name: page.Picture(_png(function()), alt) for name, (function, alt) in drawings.items()}
@@ -119,12 +126,15 @@ def sections(results: Results, pictures: dict[str, page.Picture]) -> list[page.S
     """The parts of the page.
 
     Args:
-        results: all three tables of at least one run.
+        results: all tables of at least one run.
         pictures: see :func:`draw`.
     """
     runs = results.runs
     compared = without_trials(results)
     found = [page.Section("Accuracy and bytes", _comparison(compared))] if len(finished(compared.runs)) else []
+    if len(finished(compared.runs)) and len(compared.classes):
+        by_class = page.Table(tables.class_accuracies(compared), "Test accuracy of the final models, means over seeds")
+        found.append(page.Section("Classes", [page.Fold("Accuracy by class", [by_class])]))
     if pictures:
         found.append(page.Section("Figures", list(pictures.values())))
     shown = runs.drop(columns=[name for name in _APART if name in runs]).dropna(axis="columns", how="all")
@@ -172,6 +182,11 @@ def _comparison(results: Results) -> list[page.Table]:
     target = target.rename(columns={"target": "accuracy", "bytes": "uplink_bytes"}).assign(total_bytes=both["bytes"])
     if _timed(results):
         target["simulated_seconds"] = tables.seconds_to_target(results)["seconds"]
+    clients = page.Table(
+        tables.client_accuracies(results),
+        "Accuracy on the samples that clients hold out, each by its latest evaluation: client accuracy is that of the "
+        "global model as received, personal accuracy that of the client's own; means over the runs of a group",
+    )
     return [
         page.Table(tables.main(results.runs), "Final accuracy in points, mean ± standard deviation over seeds"),
         page.Table(
@@ -187,6 +202,7 @@ def _comparison(results: Results) -> list[page.Table]:
             tables.accuracy_at_bytes(results),
             "Test accuracy when a client had sent and received so much, head's round included",
         ),
+        *([clients] if fairness.known(results) else []),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The three result tables: columns, types and meaning. Accuracy is a fraction in [0, 1], times are seconds."""
+"""The result tables: columns, types and meaning. Accuracy is a fraction in [0, 1], times are seconds."""
 
 from __future__ import annotations
 
@@ -72,6 +72,15 @@ ROUNDS = _table(
     validation_loss=(_REAL, "its cross-entropy on them, nats"),
     accuracy_expected=(_REAL, "test accuracy with weights theta * w, of mask methods if evaluate.also says so"),
     accuracy_sampled=(_REAL, "test accuracy with one sampled mask, likewise"),
+    client_accuracy_mean=(
+        _REAL,
+        "mean of client_accuracy over the clients that count; null where none has it, as without evaluate.clients",
+    ),
+    client_accuracy_worst_tenth=(_REAL, "mean of client_accuracy over the worst tenth of them, at least one client"),
+    client_accuracy_spread=(_REAL, "standard deviation of client_accuracy over them, with n"),
+    personal_accuracy_mean=(_REAL, "the same of personal_accuracy: mean"),
+    personal_accuracy_worst_tenth=(_REAL, "mean of the worst tenth"),
+    personal_accuracy_spread=(_REAL, "standard deviation"),
     uplink_bytes=(_INT, "bytes sent by the cohort, headers included"),
     downlink_bytes=(_INT, "bytes sent to the cohort, headers included"),
     uplink_bpp=(_REAL, "8 x uplink_bytes / participants / d"),
@@ -123,6 +132,21 @@ CLIENTS = _table(
     simulated_download_seconds=(_REAL, "the client's download in the simulated world; null without one"),
     simulated_compute_seconds=(_REAL, "its computation, likewise: see world.compute"),
     simulated_upload_seconds=(_REAL, "its upload, likewise"),
+    held_out_samples=(
+        _INT,
+        "samples that the client holds out of training: evaluate.clients; null in rounds without evaluation, and where "
+        "it holds out none",
+    ),
+    client_accuracy=(
+        _REAL,
+        "accuracy on them of the global model that the client received, so of the round before; null likewise",
+    ),
+    client_loss=(_REAL, "cross-entropy on them of the same model, nats"),
+    personal_accuracy=(
+        _REAL,
+        "accuracy on them of the client's own model after its local training; null where the method has none",
+    ),
+    personal_loss=(_REAL, "cross-entropy on them of that model, nats"),
     staleness=(_INT, "rounds between the state that it trained from and the one that its upload changed: world.buffer"),
     attempt=(_INT, "1, or more when workers were lost under the client"),
     error=(
@@ -132,5 +156,17 @@ CLIENTS = _table(
     ),
 )
 
+#: One row a class of the dataset: the final model on the test samples. Only runs that did all their rounds have it.
+CLASSES = _table(
+    run_id=(_TEXT, "run"),
+    **{"class": (_INT, "class index, from 0")},
+    class_name=(_TEXT, "name of the class"),
+    samples=(_INT, "test samples of the class"),
+    correct=(_INT, "how many of them the model to keep predicts correctly after the last round"),
+    accuracy=(_REAL, "correct / samples; null for a class without test samples"),
+)
+
 #: The tables that grow with every round, by name.
 GROWING = {"rounds": ROUNDS, "clients": CLIENTS}
+#: The tables whose files say in their names which rounds they hold.
+PARTED = {**GROWING, "classes": CLASSES}

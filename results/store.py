@@ -4,6 +4,7 @@ A run lives under ``<output>/<run_id>/``::
 
     run.parquet                                        one row of the runs table, replaced as a whole
     rounds/000000-000019.<owner>.<checksum>.parquet    rows of rounds 0 to 19; clients/ likewise
+    classes/000019-000019.<owner>.<checksum>.parquet   of the model after the last round, which is 19
     owner.json                                         the process that writes, see :mod:`results.owner`
 
 Rounds are appended as a file of their own; :meth:`RunStore.compact` joins files. A file whose rounds all lie within
@@ -32,7 +33,7 @@ from results.errors import DamagedError
 from results.locations import open_filesystem
 from results.owner import Owner
 from results.parts import Part, list_parts, name_of, read_part, read_table, to_parquet, to_table
-from results.schema import GROWING, RUNS
+from results.schema import PARTED, RUNS
 
 _RUN = "run.parquet"
 _CHECKSUM = b"checksum"
@@ -107,7 +108,7 @@ class RunStore:
         """
         if not self._owner.held:
             self._owner.take()
-            every = [part.path for table in GROWING for part in self.parts(table, covered=True)]
+            every = [part.path for table in PARTED for part in self.parts(table, covered=True)]
             self._inherited = frozenset(every)
             self._sweep()
 
@@ -165,12 +166,12 @@ class RunStore:
             return None
 
     def parts(self, table: str, *, covered: bool = False) -> list[Part]:
-        """The files of ``rounds`` or ``clients``, see :func:`results.parts.list_parts`."""
+        """The files of ``rounds``, ``clients`` or ``classes``, see :func:`results.parts.list_parts`."""
         return list_parts(self._fs, f"{self.path}/{table}", covered=covered)
 
     def rows(self, table: str) -> tuple[pa.Table, list[str]]:
-        """All stored rows of ``rounds`` or ``clients``, and what is wrong with the files that are damaged."""
-        found, damaged = [GROWING[table].empty_table()], []
+        """All stored rows of one of these tables, and what is wrong with the files that are damaged."""
+        found, damaged = [PARTED[table].empty_table()], []
         for part in self.parts(table):
             try:
                 found.append(read_part(self._fs, part))
@@ -179,17 +180,17 @@ class RunStore:
         return pa.concat_tables(found, promote_options="default"), damaged
 
     def append(self, table: str, first: int, last: int, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-        """Write the rows of some rounds of ``rounds`` or ``clients``, and return them with all columns.
+        """Write the rows of some rounds of one of these tables, and return them with all columns.
 
         Rounds come in order, see :meth:`truncate`.
         """
-        written = to_table(GROWING[table], rows)
+        written = to_table(PARTED[table], rows)
         self._write_part(table, first, last, written)
         return written
 
     def compact(self, first: int = 0) -> None:
-        """Join the files of each growing table into one: those that begin with a round, or after it."""
-        for table in GROWING:
+        """Join the files of each table into one: those that begin with a round, or after it."""
+        for table in PARTED:
             every = [part for part in self.parts(table, covered=True) if part.first >= first]
             parts = [part for part in self.parts(table) if part.first >= first]
             kept = parts[0].path if parts else ""
@@ -200,7 +201,7 @@ class RunStore:
 
     def truncate(self, next_round: int) -> None:
         """Drop rows of rounds from ``next_round`` on: a resumed run writes them again."""
-        for table in GROWING:
+        for table in PARTED:
             for part in self.parts(table, covered=True):
                 if part.first < next_round <= part.last and self._may_remove(part):
                     rows = read_part(self._fs, part)

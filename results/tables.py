@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from results import formats
+from results.fairness import class_accuracies, client_accuracies
 from results.frames import Results
 from results.groups import PROBLEM, finished, labels, with_keys
 from results.targets import Direction, bytes_to_target, cumulative_bytes, seconds_to_target
@@ -21,6 +22,8 @@ __all__ = [
     "Direction",
     "accuracy_at_bytes",
     "bytes_to_target",
+    "class_accuracies",
+    "client_accuracies",
     "cumulative_bytes",
     "groups",
     "main",

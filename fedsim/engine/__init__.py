@@ -4,9 +4,9 @@
 """
 
 from fedsim.engine._executors import Executor, SerialExecutor
-from fedsim.engine._federation import Federation, RoundOutcome
+from fedsim.engine._federation import Federation
 from fedsim.engine._phases import make_clients, make_model
-from fedsim.engine._rows import run_row
+from fedsim.engine._rows import RoundOutcome, run_row
 from fedsim.engine._simulation import Simulation
 from fedsim.engine._trainer import LocalTrainer, set_threads
 from fedsim.engine._types import Broadcast, EvaluationSums, PhaseName, Prepared, Upload

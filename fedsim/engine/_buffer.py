@@ -17,7 +17,7 @@ import deltamask as dm
 from fedsim.config import Config
 from fedsim.engine._received import Received, decoded_ahead
 from fedsim.engine._reports import Reports
-from fedsim.engine._types import Broadcast, Upload
+from fedsim.engine._types import Broadcast, HeldOut, Upload
 from fedsim.engine._world import Report, World
 from fedsim.errors import ClientError
 from fedsim.methods import MethodServer
@@ -122,5 +122,7 @@ class Buffer:
 
 def _report(fields: dict[str, Any], payload: bytes) -> Report:
     update = dm.Update(**{**fields["upload"].pop("update"), "payload": payload})
+    held_out = HeldOut(**found) if (found := fields["upload"].pop("held_out", None)) else None
+    upload = Upload(**{**fields["upload"], "update": update, "held_out": held_out})
     times = Times(**fields["times"]) if fields["times"] else None
-    return Report(**{**fields, "upload": Upload(**{**fields["upload"], "update": update}), "times": times})
+    return Report(**{**fields, "upload": upload, "times": times})

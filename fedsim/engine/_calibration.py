@@ -6,9 +6,11 @@ cross-entropy that starts there first undoes the size, at the cost of what else 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from fedsim.engine._types import EvaluationSums, PieceSums, total
+from fedsim.engine._types import PieceSums, total
 from fedsim.heads import FittedHeadSettings
 from fedsim.settings import HeadSettings
 
@@ -38,6 +40,6 @@ def best_temperature(head: FittedHeadSettings, validation: list[PieceSums]) -> i
 def tempered(pieces: list[PieceSums], position: int) -> list[PieceSums]:
     """Evaluations of a head as they are with one of its :func:`temperatures`."""
     return [
-        {name: EvaluationSums(sums.samples, sums.correct, sums.tempered[position]) for name, sums in piece.items()}
+        {name: replace(sums, loss=sums.tempered[position], tempered=(), uniform=()) for name, sums in piece.items()}
         for piece in pieces
     ]

@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,20 @@ from fedsim.engine._buffer import Buffer
 from fedsim.engine._calibration import best_temperature, temperatures, tempered
 from fedsim.engine._downlink import Downlink
 from fedsim.engine._executors import Executor
+from fedsim.engine._held_out import HeldOutSamples
 from fedsim.engine._phases import make_model, make_servers
 from fedsim.engine._privacy import PrivacyAccounting
 from fedsim.engine._received import Received, decoded_ahead
 from fedsim.engine._reports import Reports
-from fedsim.engine._rows import client_row, evaluation_columns, lost_row, totals
+from fedsim.engine._rows import (
+    RoundOutcome,
+    class_rows,
+    client_row,
+    evaluation_columns,
+    fairness_columns,
+    lost_row,
+    totals,
+)
 from fedsim.engine._trainer import evaluation_pieces
 from fedsim.engine._types import Broadcast, PhaseName, Prepared
 from fedsim.engine._world import Report, World, staleness_weight
@@ -43,14 +51,6 @@ _STEPS, _CLOCK, _RECEIVED, _ASKED, _BUFFER = (
 KEPT = f"{VARYING}kept"
 
 
-@dataclass(frozen=True)
-class RoundOutcome:
-    """Rows of the ``rounds`` and ``clients`` tables, without ``run_id``."""
-
-    round: dict[str, Any]
-    clients: list[dict[str, Any]]
-
-
 class Federation:
     """Server state and the rounds that change it. Knows nothing of Ray or files.
 
@@ -65,6 +65,7 @@ class Federation:
         self._config, self._executor = config, executor
         dataset = load_dataset(config.data, config.seed)
         self._pieces = [piece.split for piece in evaluation_pieces(dataset, config.evaluate.batch_size)]
+        self._classes = dataset.classes
         self.model = make_model(config, len(dataset.classes))
         self.servers = make_servers(config, self.model)
         self.downlink = Downlink()
@@ -78,7 +79,7 @@ class Federation:
         self._background = ThreadPoolExecutor(1, "digest")
         self._privacy: PrivacyAccounting | None = None
         if config.privacy.noisy:
-            self._privacy = PrivacyAccounting(config, sizes())
+            self._privacy = PrivacyAccounting(config, HeldOutSamples(config).left(sizes()))
 
     @property
     def dimension(self) -> int:
@@ -122,7 +123,7 @@ class Federation:
         evaluating = time.perf_counter()
         due = self._config.evaluate.due(self.next_round, self._config.rounds)
         digesting = self._background.submit(server.digest) if phase == "method" else None
-        evaluation = self._evaluate(phase, following) if due else {}
+        evaluation, classes = self._evaluate(phase, following) if due else ({}, [])
         evaluated = time.perf_counter()
         # A head's comes after its evaluation, which gives it its temperature.
         digest = server.digest() if digesting is None else digesting.result()
@@ -132,6 +133,7 @@ class Federation:
             **totals(clients, self.dimension, flips),
             **self.world.columns(began),
             **evaluation,
+            **fairness_columns(clients),
             **server.metrics(),
             **(self._privacy.round(self.next_round, clients) if self._privacy is not None else {}),
             **preparation,
@@ -141,7 +143,7 @@ class Federation:
             "state_digest": digest,
         }
         self.next_round += 1
-        return RoundOutcome(row, clients)
+        return RoundOutcome(row, clients, classes)
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that a later process needs to go on after the last finished round."""
@@ -178,8 +180,11 @@ class Federation:
             images, seconds = self._prepared.images, self._prepared.seconds
         return {"prefix_images": images, "corrupt_images": self._prepared.corrupt, "prefix_seconds": seconds}
 
-    def _evaluate(self, phase: PhaseName, broadcast: Broadcast) -> dict[str, float]:
-        """Evaluate the state after the round, give a fitted head its temperature: columns of the ``rounds`` table."""
+    def _evaluate(self, phase: PhaseName, broadcast: Broadcast) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        """Evaluate the state after the round, give a fitted head its temperature.
+
+        Columns of the ``rounds`` table, and rows of ``classes``.
+        """
         sums = self._executor.evaluate(phase, self.next_round, len(self._pieces), broadcast)
         test, validation = (
             [piece for piece, split in zip(sums, self._pieces, strict=True) if split == wanted]
@@ -190,7 +195,7 @@ class Federation:
             chosen = best_temperature(head, validation)
             self.model.temper_head(temperatures(head)[chosen])
             test, validation = tempered(test, chosen), tempered(validation, chosen)
-        return evaluation_columns(test, validation)
+        return evaluation_columns(test, validation), class_rows(test, self._classes)
 
     def _arriving(self, phase: PhaseName, broadcast: Broadcast) -> Iterator[tuple[Report, Received]]:
         """The reports that end the round, decoded, in client order."""

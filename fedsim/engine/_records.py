@@ -15,7 +15,8 @@ import pandas as pd
 
 from fedsim.engine._checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from fedsim.engine._client_states import ClientStates
-from fedsim.engine._federation import KEPT, VARYING, RoundOutcome
+from fedsim.engine._federation import KEPT, VARYING
+from fedsim.engine._rows import RoundOutcome
 from fedsim.errors import CheckpointError
 from fedsim.settings import ClusterSettings
 from results import DamagedError, RunStore
@@ -131,6 +132,9 @@ class Records:
             "rounds": [run_id | outcome.round for outcome in pending],
         }
         stored = {table: self._store.append(table, first, last, added).to_pandas() for table, added in rows.items()}
+        for outcome in pending:
+            if outcome.classes:  # after the last round
+                self._store.append("classes", last, last, [run_id | row for row in outcome.classes])
         digests = round_digests(stored["rounds"], stored["clients"])
         self._digests += [digests[index] for index in range(first, last + 1)]
         self._stored_at = time.monotonic()

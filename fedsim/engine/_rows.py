@@ -1,16 +1,28 @@
-"""Rows of the three tables of results, from what was measured."""
+"""Rows of the tables of results, from what was measured."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from fedsim.config import Config
 from fedsim.engine._types import PieceSums, total
 from fedsim.engine._world import Report
+from results.fairness import MEASURES, over_clients
 
 _EVALUATION_COLUMNS = {"mean": "accuracy", "expected": "accuracy_expected", "sampled": "accuracy_sampled"}
+
+
+@dataclass(frozen=True)
+class RoundOutcome:
+    """Rows of the ``rounds`` and ``clients`` tables, and after the last round of ``classes``, without ``run_id``."""
+
+    round: dict[str, Any]
+    clients: list[dict[str, Any]]
+    classes: list[dict[str, Any]] = field(default_factory=list)
 
 
 def run_row(config: Config, started_at: datetime) -> dict[str, Any]:
@@ -51,6 +63,7 @@ def client_row(round_index: int, report: Report, dimension: int, decode_seconds:
         "staleness": round_index - report.start,
         **report.columns(),
         "attempt": upload.attempt,
+        **(upload.held_out.columns() if upload.held_out else {}),
     }
 
 
@@ -97,6 +110,30 @@ def totals(clients: list[dict[str, Any]], dimension: int, flips: list[int]) -> d
         "false_flips": sum(flips) - sum(row["sent_size"] for row in counted) if flips else None,
         **{c: sum(row[c] for row in clients) for c in ("train_seconds", "encode_seconds", "decode_seconds")},
     }
+
+
+def fairness_columns(clients: list[dict[str, Any]]) -> dict[str, float]:
+    """Columns of the ``rounds`` table about how its clients fare, from rows of :func:`client_row`."""
+    columns: dict[str, float] = {}
+    for name in MEASURES:
+        if accuracies := [row[name] for row in clients if row.get(name) is not None]:
+            columns |= {f"{name}_{key}": value for key, value in over_clients(accuracies).items()}
+    return columns
+
+
+def class_rows(test: list[PieceSums], classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of the ``classes`` table, without ``run_id``; none where the sums do not tell classes apart."""
+    sums = total(test, "mean")
+    return [
+        {
+            "class": index,
+            "class_name": str(classes[index]),
+            "samples": samples,
+            "correct": correct,
+            "accuracy": correct / samples if samples else None,
+        }
+        for index, (samples, correct) in enumerate(zip(sums.of_classes, sums.correct_of_classes, strict=True))
+    ]
 
 
 def evaluation_columns(test: list[PieceSums], validation: list[PieceSums]) -> dict[str, float]:

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from deltamask import Update, parallel, stream_key
@@ -20,13 +19,14 @@ from fedsim.data.partition import make_partition
 from fedsim.engine._calibration import temperatures
 from fedsim.engine._client_states import ClientStates
 from fedsim.engine._device import keep_freed_memory, open_device
+from fedsim.engine._evaluation import evaluated
 from fedsim.engine._faults import describe, out_of_memory
+from fedsim.engine._held_out import HeldOutSamples
 from fedsim.engine._phases import make_clients, make_model
-from fedsim.engine._types import Broadcast, EvaluationSums, PhaseName, Prepared, Upload
+from fedsim.engine._types import Broadcast, EvaluationSums, HeldOut, PhaseName, Prepared, Upload
 from fedsim.errors import FedsimError
 from fedsim.features import PrefixFeatures
 from fedsim.methods import ClientTask, MethodClient, Trained
-from fedsim.methods.training import autocast
 from fedsim.methods.wire import add_weight
 from fedsim.world import attacked, damaged, is_hostile
 
@@ -46,6 +46,7 @@ class LocalTrainer:
         self._states = ClientStates(config.output, config.run_id)
         self._temperatures = temperatures(config.head)
         self._evaluated = {"mean", *config.evaluate.also}
+        self._held_out, self._last_round = HeldOutSamples(config), config.rounds
         self._together = config.train.together if config.train is not None else 1
         self._compiles = config.train is not None and config.train.compile
         self._world, self._seed = config.world, config.seed
@@ -105,7 +106,8 @@ class LocalTrainer:
                     yield self._train(method, state, task, alone=size == 1)
 
     def _task(self, round_index: int, client: int, kept: Mapping[int, int]) -> ClientTask:
-        features, labels = self.samples("train", self._partition.indices(client))
+        rows, _ = self._held_out.split(client, self._partition.indices(client))
+        features, labels = self.samples("train", rows)
         state_before = self._states.read(client, kept[client]) if client in kept else None
         return ClientTask(round_index, client, features, labels, state_before)
 
@@ -137,6 +139,7 @@ class LocalTrainer:
     ) -> Upload:
         if trained.loss is not None and not math.isfinite(trained.loss):
             raise FloatingPointError(f"the loss is {trained.loss}: training diverged; train.lr may be too large")
+        held_out = self._evaluate_held_out(method, state, task, trained)
         encoding = time.perf_counter()
         value, world = trained.value, self._world
         key = stream_key(self._seed, "attack", task.round, task.client)
@@ -154,7 +157,19 @@ class LocalTrainer:
         if hostile and world.attack == "damaged":
             update = replace(update, payload=damaged(update.payload, key))
         seconds = time.perf_counter() - encoding
-        return Upload(task.client, samples, update, trained.loss, train_seconds, seconds, kept is not None)
+        kept_some = kept is not None
+        return Upload(task.client, samples, update, trained.loss, train_seconds, seconds, kept_some, held_out=held_out)
+
+    def _evaluate_held_out(
+        self, method: MethodClient[Any], state: Any, task: ClientTask, trained: Trained
+    ) -> HeldOut | None:
+        """Evaluate models on what the client holds out, where that is due and it does."""
+        if not self._held_out.due(task.round):
+            return None
+        _, rows = self._held_out.split(task.client, self._partition.indices(task.client))
+        if not len(rows):
+            return None
+        return self._held_out.evaluate(method, state, task, trained, *self.samples("train", rows))
 
     @torch.no_grad()
     def evaluate(
@@ -167,7 +182,8 @@ class LocalTrainer:
         self.prepare()
         method = self._clients[phase]
         sums: list[dict[str, EvaluationSums]] = [{} for _ in chunks]
-        grid = self._temperatures if phase == "head" else ()
+        grid, precision = (self._temperatures, "float32") if phase == "head" else ((), self._precision)
+        last = round_index == self._last_round
         for name, prepare in method.evaluations(self._receive(phase, broadcast), round_index).items():
             if name not in self._evaluated:
                 continue
@@ -177,12 +193,8 @@ class LocalTrainer:
                 if name != "mean" and piece.split != "test":
                     continue
                 features, labels = self.samples("test" if piece.split == "test" else "train", piece.rows)
-                with autocast(self._precision if phase == "method" else "float32", self._model.device):
-                    logits = forward(features).float()
-                correct = int((logits.argmax(1) == labels).sum())
-                loss, tempered = _losses(logits, labels, [1.0])[0], _losses(logits, labels, grid)
-                uniform = _losses(logits, labels, grid, smoothing=1)
-                row[name] = EvaluationSums(len(labels), correct, loss, tempered, uniform)
+                by_class = last and name == "mean" and piece.split == "test"
+                row[name] = evaluated(forward, features, labels, precision, grid, by_class=by_class)
         return sums
 
     def _receive(self, phase: PhaseName, broadcast: Broadcast) -> Any:
@@ -202,12 +214,6 @@ class LocalTrainer:
         """Prefix features and labels of some samples, on the model's device."""
         labels = torch.from_numpy(self._labels[split][rows]).to(self._model.device)
         return self._features[split](rows), labels
-
-
-def _losses(logits: Tensor, labels: Tensor, grid: Sequence[float], smoothing: float = 0.0) -> tuple[float, ...]:
-    """Summed cross-entropies with the logits divided by temperatures."""
-    divided = (logits / temperature for temperature in grid)
-    return tuple(float(F.cross_entropy(x, labels, reduction="sum", label_smoothing=smoothing)) for x in divided)
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, TypeVar
 
 import deltamask as dm
 from deltamask.payload import HEADER_BYTES
+
+N = TypeVar("N", int, float)
 
 #: Which method a round runs: the one that fits the head, in round 0, or the one of the experiment.
 PhaseName = Literal["head", "method"]
@@ -41,6 +43,27 @@ class Broadcast:
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """Evaluations of two models on the samples that one client holds out of training.
+
+    Attributes:
+        held_out_samples: their number.
+        client_accuracy, client_loss: of the global model that the client received; the loss is in nats.
+        personal_accuracy, personal_loss: of its own model after training; None where the method has none.
+    """
+
+    held_out_samples: int
+    client_accuracy: float
+    client_loss: float
+    personal_accuracy: float | None = None
+    personal_loss: float | None = None
+
+    def columns(self) -> dict[str, Any]:
+        """Columns of the ``clients`` table."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class Upload:
     """One client's upload in one round, and what was measured of it.
 
@@ -53,6 +76,7 @@ class Upload:
         kept: whether the client keeps something for its next round, which is not sent.
         attempt: 1, or more when it was computed again because a worker was lost.
         error: what went wrong, and below it where; ``update`` is empty then. None where nothing did.
+        held_out: how the client fares, which is not sent; None where that is not evaluated.
     """
 
     client: int
@@ -64,6 +88,7 @@ class Upload:
     kept: bool = False
     attempt: int = 1
     error: str | None = None
+    held_out: HeldOut | None = None
 
     def without_payload(self) -> Upload:
         """The same with nothing to send."""
@@ -77,6 +102,8 @@ class EvaluationSums:
     Attributes:
         tempered: of a head, the summed cross-entropy with its logits divided by some temperatures.
         uniform: the same, if all classes were as likely.
+        of_classes: samples of each class; empty where classes are not told apart.
+        correct_of_classes: how many of them are predicted correctly.
     """
 
     samples: int
@@ -84,15 +111,23 @@ class EvaluationSums:
     loss: float
     tempered: tuple[float, ...] = ()
     uniform: tuple[float, ...] = ()
+    of_classes: tuple[int, ...] = ()
+    correct_of_classes: tuple[int, ...] = ()
 
     def __add__(self, other: EvaluationSums) -> EvaluationSums:
         return EvaluationSums(
             self.samples + other.samples,
             self.correct + other.correct,
             self.loss + other.loss,
-            tuple(map(sum, zip(self.tempered, other.tempered, strict=True))),
-            tuple(map(sum, zip(self.uniform, other.uniform, strict=True))),
+            _added(self.tempered, other.tempered),
+            _added(self.uniform, other.uniform),
+            _added(self.of_classes, other.of_classes),
+            _added(self.correct_of_classes, other.correct_of_classes),
         )
+
+
+def _added(one: tuple[N, ...], other: tuple[N, ...]) -> tuple[N, ...]:
+    return tuple(map(sum, zip(one, other, strict=True)))
 
 
 #: Evaluations of a piece by what was evaluated, as :meth:`MethodClient.evaluations` names it.

@@ -130,6 +130,10 @@ class MethodClient(ABC, Generic[P]):
         """
         return None
 
+    def personal(self, trained: Any, state: Any, task: ClientTask) -> Forward | None:
+        """The client's own model, from what training gave, valid until the next one is prepared; None: it has none."""
+        return None
+
     @abstractmethod
     def evaluations(self, state: Any, round_index: int) -> dict[str, Callable[[], Forward]]:
         """The models to evaluate after a round by what they are: ``"mean"`` (required), ``"expected"``, ``"sampled"``.

@@ -77,11 +77,15 @@ class _Client(CountedClient[FedMaskSettings]):
         return dm.Update(pack_mask(trained, _CODEC))
 
     def evaluations(self, state: MaskState, round_index: int) -> dict[str, Callable[[], Forward]]:
-        def mean() -> Forward:
-            weights_d = self._net.weights_d * self._mask(self._scores(state))
-            return lambda features: self._net(features, weights_d)
+        return {"mean": lambda: self._forward(self._mask(self._scores(state)))}
 
-        return {"mean": mean}
+    def personal(self, trained: np.ndarray, state: MaskState, task: ClientTask) -> Forward:
+        self.model.load_head(state.head)
+        return self._forward(torch.from_numpy(trained).to(self.model.device))
+
+    def _forward(self, mask_d: Tensor) -> Forward:
+        weights_d = self._net.weights_d * mask_d
+        return lambda features: self._net(features, weights_d)
 
 
 class _Server(WholeMaskServer[FedMaskSettings]):

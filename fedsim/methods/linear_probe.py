@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fedsim.errors import ConfigError
-from fedsim.methods.base import ClientTask, P, Trained
+from fedsim.methods.base import ClientTask, Forward, P, Trained
 from fedsim.methods.head import HeadClient, HeadServer
 from fedsim.methods.phase import Method
 from fedsim.methods.training import LocalTraining
@@ -41,6 +41,10 @@ class LinearProbeClient(HeadClient[P]):
         loss = training.run(head.parameters(), task, lambda x, step: head(x), inputs=embeddings)
         head.requires_grad_(False)
         return Trained(self.model.head_state(), loss)
+
+    def personal(self, trained: Mapping[str, np.ndarray], state: Any, task: ClientTask) -> Forward:
+        self.model.load_head(trained)
+        return self.model.network
 
 
 class LinearProbeServer(HeadServer[P]):

@@ -140,17 +140,22 @@ class MaskClient(CountedClient[M]):
         theta_d = self.theta(state)
         key = dm.stream_key(self.experiment.seed, "evaluation", round_index)
         multipliers: dict[str, Callable[[], torch.Tensor]] = {
-            "mean": lambda: (theta_d > 0.5).float() if self.params.deployed == "mask" else theta_d,
+            "mean": lambda: self._deployed(theta_d),
             "expected": lambda: theta_d,
             "sampled": lambda: dm.bernoulli_mask(theta_d, key).float(),
         }
 
-        def prepare(multiplier: Callable[[], torch.Tensor]) -> Forward:
-            self.model.load_head(state.head)
-            mask_d = multiplier()
-            return lambda features: self._net(features, mask_d)
+        return {name: lambda m=m: self._forward(state, m()) for name, m in multipliers.items()}  # type: ignore[misc]
 
-        return {name: lambda m=multiplier: prepare(m) for name, multiplier in multipliers.items()}  # type: ignore[misc]
+    def personal(self, trained: torch.Tensor, state: MaskState, task: ClientTask) -> Forward:
+        return self._forward(state, self._deployed(trained))
+
+    def _deployed(self, theta_d: torch.Tensor) -> torch.Tensor:
+        return (theta_d > 0.5).float() if self.params.deployed == "mask" else theta_d
+
+    def _forward(self, state: MaskState, mask_d: torch.Tensor) -> Forward:
+        self.model.load_head(state.head)
+        return lambda features: self._net(features, mask_d)
 
 
 def _unpack_broadcast(broadcast: bytes, params: CountedSettings, experiment: Experiment, model: TaskModel) -> MaskState:

@@ -175,8 +175,12 @@ class DenseClient(MethodClient[U]):
         return trained - self._compressed.decode(update.payload, task.round, task.client)
 
     def evaluations(self, state: Any, round_index: int) -> dict[str, Callable[[], Forward]]:
-        def mean() -> Forward:
-            vector_d = self.load(state)
-            return lambda features: self._net(features, vector_d)
+        return {"mean": lambda: self._forward(self.load(state))}
 
-        return {"mean": mean}
+    def personal(self, trained: np.ndarray, state: Any, task: ClientTask) -> Forward:
+        # What compression lost before is sent with the change, and no part of the client's model.
+        change_d = trained if task.client_state is None else trained - task.client_state
+        return self._forward(self.load(state) + torch.from_numpy(change_d).to(self.model.device))
+
+    def _forward(self, vector_d: Tensor) -> Forward:
+        return lambda features: self._net(features, vector_d)

@@ -149,11 +149,17 @@ class ZerothOrderClient(MethodClient[Z]):
         return dm.Update(pack_scalars(trained))
 
     def evaluations(self, state: ZerothOrderState, round_index: int) -> dict[str, Callable[[], Forward]]:
-        def mean() -> Forward:
-            self.model.load_head(state.head)
-            return lambda features: self._net(features, state.weights_d)
+        return {"mean": lambda: self._forward(state, state.weights_d)}
 
-        return {"mean": mean}
+    def personal(self, trained: np.ndarray, state: ZerothOrderState, task: ClientTask) -> Forward:
+        weights_d, steps = state.weights_d.clone(), self.keys(task.round, task.client)
+        for keys, slopes in zip(steps, np.split(trained, len(steps)), strict=True):
+            descend(weights_d, self.directions(keys), slopes, self.params.lr / len(keys))
+        return self._forward(state, weights_d)
+
+    def _forward(self, state: ZerothOrderState, weights_d: Tensor) -> Forward:
+        self.model.load_head(state.head)
+        return lambda features: self._net(features, weights_d)
 
     def _batches(self, task: ClientTask) -> Iterator[tuple[Tensor, Tensor]]:
         """As many batches as steps, each drawn anew without replacement."""

@@ -117,7 +117,7 @@ class TrainSettings(Settings):
 
 
 class EvaluateSettings(Settings):
-    """Central evaluation; it changes what is known of a run, not how it learns."""
+    """Evaluation; it changes what is known of a run, and how it learns only where clients hold out samples."""
 
     every: int = Field(
         1, ge=1, le=1_000_000, description="rounds from one evaluation to the next; round 0 and the last have one too"
@@ -131,6 +131,13 @@ class EvaluateSettings(Settings):
         ge=1,
         le=1_000_000,
         description="samples that are evaluated at once; more are faster for small networks",
+        json_schema_extra=unless_default,
+    )
+    clients: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="share of its own samples that each client holds out of training, to evaluate models on",
         json_schema_extra=unless_default,
     )
 

@@ -2,6 +2,7 @@
 
 from results.figures.clients import client_distributions, label_counts
 from results.figures.compare import accuracy_against_bytes, over_rounds
+from results.figures.fairness import client_accuracies
 from results.figures.runs import accuracy_and_bpp
 from results.figures.style import COLOURS, Style, save, style
 
@@ -10,6 +11,7 @@ __all__ = [
     "Style",
     "accuracy_against_bytes",
     "accuracy_and_bpp",
+    "client_accuracies",
     "client_distributions",
     "label_counts",
     "over_rounds",

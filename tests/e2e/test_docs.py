@@ -2,11 +2,13 @@
 
 import importlib.util
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 import results
+from fedsim import cli
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -50,3 +52,14 @@ def test_the_ways_of_reading_agree(walked, monkeypatch, block):
         rounds = loaded.rounds.merge(loaded.runs[["run_id", "method", "seed"]], on="run_id")
         expected = rounds.groupby(["method", "seed"]).agg({"accuracy": "last", "uplink_bytes": "sum"}).reset_index()
         assert [tuple(row) for row in rows] == list(expected.itertuples(index=False, name=None))
+
+
+def test_how_clients_fare(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    [command] = re.findall(r"```bash\nfedsim (.*?)\n```", (DOCS / "clients.md").read_text())
+    cli.app(shlex.split(command), standalone_mode=False)
+    [block] = blocks("clients.md")
+    names = {}
+    exec(block, names)
+    assert names["loaded"].rounds["personal_accuracy_worst_tenth"].notna().sum() == 4
+    assert (tmp_path / "clients.png").exists()

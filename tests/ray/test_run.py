@@ -47,7 +47,8 @@ def test_a_run_through_ray_equals_a_serial_one(small_config, tmp_path, undisturb
 
 def test_the_clock_is_the_same_on_any_number_of_workers_and_after_a_kill(small_config, tmp_path, kill_actor):
     world = ["world.profile=mixed", "world.buffer=2", "world.dropout=0.3", "world.availability=0.8"]
-    keys = ["rounds=4", "partition.clients=8", "participation=0.5", "data.train_samples=200", *world]
+    keys = ["rounds=4", "partition.clients=8", "participation=0.5", "data.train_samples=200", "evaluate.clients=0.2"]
+    keys += world
     serial = fedsim.run(small_config(*keys, f"output={tmp_path}/serial")).load()
 
     def kill(row):
@@ -58,6 +59,9 @@ def test_the_clock_is_the_same_on_any_number_of_workers_and_after_a_kill(small_c
     found = fedsim.run(config, progress=fedsim.Progress(on_round=kill)).load()
     same = ["state_digest", "simulated_clock", "uplink_bytes", "downlink_bytes", "participants", "lost_clients"]
     assert found.rounds[same].equals(serial.rounds[same])
+    same = ["round", "client", "staleness", "client_accuracy", "personal_accuracy", "held_out_samples"]
+    assert found.clients[same].equals(serial.clients[same])
+    assert found.classes.equals(serial.classes.assign(run_id=found.runs["run_id"].iloc[0]))
 
 
 def test_a_finished_run_is_not_run_again(small_config):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import fedsim
 from fedsim.config import Config, registries
-from results.schema import CLIENTS, ROUNDS, RUNS
+from results.schema import PARTED, RUNS
 
 FILE = Path(__file__).with_name("surface.txt")
 
@@ -25,7 +25,7 @@ def surface() -> list[str]:
             lines += [f"{field} {member.name}"]
             keys = getattr(getattr(member, "Params", None), "model_fields", ())
             lines += [f"{field} {member.name}: {key}" for key in keys]
-    for table, schema in (("runs", RUNS), ("rounds", ROUNDS), ("clients", CLIENTS)):
+    for table, schema in {"runs": RUNS, **PARTED}.items():
         lines += [f"{table}.{name}" for name in schema.names]
     return sorted(lines)
 

@@ -9,6 +9,7 @@ SMALL = ("partition.clients=3", "data.train_samples=100", "data.test_samples=60"
 SAME = {
     "rounds": ["round", "accuracy", "loss", "uplink_bytes", "downlink_bytes", "state_digest"],
     "clients": ["round", "client", "payload_bytes", "downlink_bytes", "train_loss"],
+    "classes": ["class", "class_name", "samples", "correct", "accuracy"],
 }
 METHODS = {
     "masks": ["method.name=deltamask-plus"],

@@ -100,6 +100,7 @@ def test_checkpoints_are_written_when_due_and_removed_at_the_end(config, tmp_pat
     assert sorted(name.split(".")[0].removeprefix("checkpoint-") for name in seen) == expected
     simulation.finish("finished")
     assert sorted(path.name for path in (tmp_path / config.run_id).iterdir() if not path.name.startswith(".")) == [
+        "classes",
         "clients",
         "owner.json",
         "rounds",

@@ -73,7 +73,7 @@ def test_clients_on_their_way_survive_an_interrupt(config, tmp_path, method):
         if row["round"] == 3:
             raise KeyboardInterrupt
 
-    keys = [f"method.name={method}", "world.buffer=3", "world.dropout=0.2"]
+    keys = [f"method.name={method}", "world.buffer=3", "world.dropout=0.2", "evaluate.clients=0.3"]
     calm = fedsim.run(config(*keys, f"output={tmp_path}/calm")).load()
     with pytest.raises(KeyboardInterrupt):
         fedsim.run(config(*keys, f"output={tmp_path}/other"), progress=fedsim.Progress(on_round=stop))
@@ -82,4 +82,6 @@ def test_clients_on_their_way_survive_an_interrupt(config, tmp_path, method):
         assert other.rounds[name].tolist() == calm.rounds[name].tolist()
     same = ["round", "client", "staleness", "payload_bytes", "samples"]
     assert other.clients[same].equals(calm.clients[same])
-    assert np.array_equal(other.clients[PARTS], calm.clients[PARTS], equal_nan=True)
+    exact = [*PARTS, "held_out_samples", "client_accuracy", "personal_loss"]
+    assert np.array_equal(other.clients[exact], calm.clients[exact], equal_nan=True)
+    assert other.clients["personal_loss"].notna().any()
