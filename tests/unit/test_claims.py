@@ -12,6 +12,8 @@ from pipelines.benchmarks.engine.__main__ import table as engine_table
 from pipelines.benchmarks.gpu import table as gpu_table
 from pipelines.benchmarks.methods.__main__ import summary
 from pipelines.benchmarks.scale import table as scale_table
+from pipelines.benchmarks.world import TARGET
+from pipelines.benchmarks.world import table as world_table
 from pipelines.benchmarks.sweeps import markdown
 
 ROOT = Path(__file__).parents[2]
@@ -145,6 +147,16 @@ def test_growth_is_that_of_the_committed_result():
     text = (ROOT / "docs" / "performance.md").read_text()
     for what, part in frame.groupby("what"):
         assert scale_table(part) in text, what
+
+
+def test_times_over_links_are_those_of_the_committed_runs():
+    folder = ROOT / "results" / "benchmarks" / "world"
+    runs, rounds = (pd.read_parquet(folder / f"{name}.parquet") for name in ("runs", "rounds"))
+    text = (ROOT / "docs" / "world.md").read_text()
+    assert world_table(runs, rounds) in text
+    assert rounds["lost_clients"].sum() > 0.1 * rounds["participants"].sum()  # a fifth of each cohort drops out
+    assert f"{100 * runs['linear_probe_accuracy'].mean():.1f} %" in text
+    assert f"{100 * TARGET:.0f} %" in text
 
 
 #: Rows of the ablation in docs/beyond.md, by what they change of the first one's configuration.
