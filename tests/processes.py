@@ -12,13 +12,14 @@ from pathlib import Path
 
 
 def commands() -> dict[int, bytes]:
-    """Command line of every process by its id."""
-    found = {}
+    """Command line, by its id, of every process that these tests started; others may run theirs on this machine."""
+    mark, found = f"FEDSIM_CACHE={os.environ['FEDSIM_CACHE']}\0".encode(), {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                found[int(entry.name)] = (entry / "cmdline").read_bytes()
-            except OSError:  # ended meanwhile
+                if mark in (entry / "environ").read_bytes():
+                    found[int(entry.name)] = (entry / "cmdline").read_bytes()
+            except OSError:  # of another user, or ended meanwhile
                 continue
     return found
 
@@ -29,7 +30,7 @@ def actors(name: str) -> list[int]:
 
 
 def ray_processes() -> set[int]:
-    """All Ray processes on this machine: its daemons and its workers."""
+    """All Ray processes of these tests: daemons and workers."""
     marks = (b"/ray/core/src/ray/", b"/ray/_private/")
     return {pid for pid, c in commands().items() if c.startswith(b"ray::") or any(mark in c for mark in marks)}
 

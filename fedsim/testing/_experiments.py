@@ -17,6 +17,7 @@ from fedsim.methods.wire import split_weight
 
 _SMALL = {
     "rounds": 2,
+    "data": {"train_samples": 600, "test_samples": 200},
     "partition": {"clients": 4},
     "model": {"masked_blocks": 1},
     "cluster": {"executor": "serial", "checkpoint_seconds": 0},

@@ -52,6 +52,13 @@ def test_serial_one_worker_and_two_workers_are_identical(config):
                 assert found.get(column) == expected.get(column), (workers, expected["round"], column)
 
 
+#: Few of the many steps of two methods whose time is in these.
+SHORT = {
+    "fedkseed": ["method.steps=3", "method.candidates=16", "method.batch_size=16"],
+    "decomfl": ["method.steps=2", "method.perturbations=2", "method.batch_size=16"],
+}
+
+
 def one_of_each_kind():
     """A method for each pair of halves, as several methods share theirs; deltamask is tested above."""
     found = {}
@@ -62,7 +69,8 @@ def one_of_each_kind():
 
 @pytest.mark.parametrize("method", one_of_each_kind())
 def test_every_method_is_the_same_through_ray(small_config, method):
-    config = small_config(f"method.name={method}", "data.train_samples=200", "data.test_samples=100")
+    keys = ["data.train_samples=200", "data.test_samples=100", *SHORT.get(method, [])]
+    config = small_config(f"method.name={method}", *keys)
     serial, distributed = rounds(config, SerialExecutor(config)), rounds(config, ray_executor(config, 2))
     for expected, found in zip(serial, distributed, strict=True):
         assert [found.get(column) for column in COLUMNS] == [expected.get(column) for column in COLUMNS]

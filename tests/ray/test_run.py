@@ -12,7 +12,7 @@ import results
 from fedsim import ResourceError, WorkerLostError
 from fedsim.distributed import RemoteSimulation, _driver
 from fedsim.errors import DataError
-from tests.processes import actors, wait_for_exit
+from tests.processes import actors, wait_for_exit, wait_until
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -77,6 +77,7 @@ def test_a_dead_driver_goes_on_from_its_checkpoint(small_config, tmp_path, undis
     config = small_config("cluster.executor=ray")
     simulation = RemoteSimulation(config, str(tmp_path), 1, "test")
     assert simulation.step()["round"] == 0
+    wait_until(lambda: list((tmp_path / config.run_id).glob("checkpoint-*")), 60)
     kill_actor("Driver")
     assert simulation.step()["round"] == 1
     assert simulation.step()["round"] == 2
@@ -198,7 +199,7 @@ def test_a_second_run_starts_without_a_prefix_pass(small_config, tmp_path):
     store = f"cluster.feature_store={tmp_path}/store"
     overrides = ("cluster.executor=ray", "cluster.workers=2", "rounds=1", store)
     first, second = (fedsim.run(small_config(*overrides, f"seed={seed}")).load().rounds for seed in (0, 1))
-    assert first["prefix_images"].tolist() == [1437 + 360, 0]
+    assert first["prefix_images"].tolist() == [600 + 200, 0]
     assert second["prefix_images"].tolist() == [0, 0]
     assert second["prefix_seconds"].iloc[1] == pytest.approx(0, abs=1e-3)
 
@@ -210,7 +211,7 @@ def test_two_concurrent_trials_compute_the_prefix_once(small_config, tmp_path):
 
     overrides = ("cluster.executor=ray", "cluster.workers=1", "rounds=1", f"cluster.feature_store={tmp_path}/store")
     trials = [trial.remote(small_config(*overrides, f"seed={seed}")) for seed in (0, 1)]
-    assert sum(ray.get(trials)) == 1437 + 360
+    assert sum(ray.get(trials)) == 600 + 200
 
 
 def test_undecodable_images_are_reported_with_the_run(small_config, tmp_path):

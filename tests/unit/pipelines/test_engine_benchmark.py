@@ -9,7 +9,8 @@ from pipelines.benchmarks.engine.__main__ import table
 
 def test_the_plain_loop_learns_what_the_simulator_does(small_config):
     config = small_config(
-        "rounds=2", "partition.clients=3", "head.name=joint", "method.name=fedavg", "data.validation=0"
+        *("rounds=2", "partition.clients=3", "head.name=joint", "method.name=fedavg"),
+        *("data.validation=0", "data.train_samples=1437"),
     )
     simulated = [outcome.round["accuracy"] for outcome in run_rounds(config)[2][1:]]
     assert [row["accuracy"] for row in bare.run(config, 1)] == simulated

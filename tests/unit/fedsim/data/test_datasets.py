@@ -8,6 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
 from fedsim import ConfigError
 from fedsim.data import DATASETS, Decoder
@@ -37,6 +39,16 @@ def test_digits_splits_are_fixed_and_disjoint():
     assert (len(dataset.train), len(dataset.test)) == (1437, 360)
     train, test = ({raw.tobytes() for raw in s.images.read(np.arange(len(s)))} for s in (dataset.train, dataset.test))
     assert not train & test
+
+
+def test_digits_are_those_of_scikit_learn():
+    bunch, dataset = load_digits(), load("digits")
+    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
+    parts = train_test_split(images, bunch.target, test_size=0.2, random_state=0, stratify=bunch.target)
+    for split, pixels_n, labels_n in zip((dataset.train, dataset.test), parts[:2], parts[2:], strict=True):
+        assert np.array_equal(np.stack(split.images.read(np.arange(len(split)))), pixels_n)
+        assert np.array_equal(split.labels, labels_n)
+        assert split.labels.dtype == np.int64
 
 
 def test_emnist_is_turned_upright(tmp_path, monkeypatch):

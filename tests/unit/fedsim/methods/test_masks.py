@@ -30,7 +30,7 @@ def test_fedpm_may_start_from_normal_scores(small_config):
 
 
 def test_fedmask_sends_one_bit_a_parameter_and_averages_masks(small_config):
-    config = small_config("method.name=fedmask", "rounds=1", "partition.clients=3")
+    config = small_config("method.name=fedmask", "rounds=1", "partition.clients=3", "data.train_samples=1437")
     executor, federation, _ = run_rounds(config)
     masks = [unpack_mask(executor.uploads[1, client], federation.dimension, "bitmap") for client in range(3)]
     assert all(len(executor.uploads[1, client]) == HEADER_BYTES + federation.dimension // 8 for client in range(3))
