@@ -12,9 +12,9 @@ from pipelines.benchmarks.engine.__main__ import table as engine_table
 from pipelines.benchmarks.gpu import table as gpu_table
 from pipelines.benchmarks.methods.__main__ import summary
 from pipelines.benchmarks.scale import table as scale_table
+from pipelines.benchmarks.sweeps import markdown
 from pipelines.benchmarks.world import TARGET
 from pipelines.benchmarks.world import table as world_table
-from pipelines.benchmarks.sweeps import markdown
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
