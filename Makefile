@@ -14,7 +14,7 @@ demo: .venv/installed  ## Run DeltaMask on the embedded digits through Ray and s
 
 test: lint  ## Lint, type-check and run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/unit
-	$(BIN)/python -m pytest tests/ray tests/e2e tests/chaos -m "not long"
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/ray tests/e2e tests/chaos -m "not long"
 
 chaos: .venv/installed  ## Disturb runs in every way twice, on a disk and on S3, and record it (about 20 minutes)
 	$(BIN)/python -m pytest tests/chaos --seeds 2 --record results/benchmarks/chaos

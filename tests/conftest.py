@@ -43,6 +43,7 @@ def small_config(tmp_path) -> Callable[..., Config]:
 @pytest.fixture(scope="session")
 def ray_cluster(cache) -> Iterator[None]:
     """One local Ray cluster of two CPUs for all tests that need one."""
+    ray.shutdown()  # what a run in this process started
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
