@@ -16,7 +16,7 @@ LIGHT = [
     *("partition.name=dirichlet", "partition.alpha=0.5", "partition.clients=5", "evaluate.clients=0.3"),
 ]
 METHODS = {
-    "deltamask": ["method.name=deltamask"],
+    "deltamask": ["method.name=deltamask", "train.lr=0.3"],
     "expected": ["method.name=fedpm", "method.deployed=expected"],
     "fedmask": ["method.name=fedmask", "train.lr=0.3"],
     "error feedback": ["method.name=fedavg", "method.compressor={name: top-k}", "method.error_feedback=true"],
