@@ -149,6 +149,14 @@ def test_growth_is_that_of_the_committed_result():
         assert scale_table(part) in text, what
 
 
+def test_growth_in_a_world_is_that_of_the_committed_result():
+    frame = pd.read_parquet(ROOT / "results" / "benchmarks" / "scale" / "world.parquet")
+    text = (ROOT / "docs" / "world.md").read_text()
+    assert scale_table(frame[frame["what"] == "world"]).strip() in text
+    plain = 1000 * frame[frame["what"] == "clients"]["round_seconds"]
+    assert f"{plain.min():.0f} to {plain.max():.0f} ms" in text
+
+
 def test_times_over_links_are_those_of_the_committed_runs():
     folder = ROOT / "results" / "benchmarks" / "world"
     runs, rounds = (pd.read_parquet(folder / f"{name}.parquet") for name in ("runs", "rounds"))
