@@ -150,7 +150,7 @@ def test_growth_is_that_of_the_committed_result():
 
 
 def test_growth_in_a_world_is_that_of_the_committed_result():
-    frame = pd.read_parquet(ROOT / "results" / "benchmarks" / "scale" / "world.parquet")
+    frame = pd.read_parquet(ROOT / "results" / "benchmarks" / "scale" / "traces.parquet")
     text = (ROOT / "docs" / "world.md").read_text()
     assert scale_table(frame[frame["what"] == "world"]).strip() in text
     plain = 1000 * frame[frame["what"] == "clients"]["round_seconds"]
