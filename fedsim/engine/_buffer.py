@@ -63,13 +63,15 @@ class Buffer:
         """
         size = self._config.world.buffer or 1
         heard: list[_Flight] = []
+        counted = 0
         self._states[index] = {name: array.copy() for name, array in server.state().items()}
         for attempt in range(_STARTS):
             self._start(server, index, broadcast, kept, attempt)
-            while self._flights and sum(flight.report.lost is None for flight in heard) < size:
+            while self._flights and counted < size:
                 heard.append(self._flights.pop(0))
+                counted += heard[-1].report.lost is None
                 self._world.seconds = heard[-1].arrives
-            if sum(flight.report.lost is None for flight in heard) == size:
+            if counted == size:
                 break
         else:
             raise ClientError(f"world.buffer: {size} did not report of {_STARTS} starts of clients in round {index}")

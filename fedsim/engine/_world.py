@@ -15,7 +15,7 @@ from fedsim.engine._phases import phases
 from fedsim.engine._types import PhaseName, Upload
 from fedsim.errors import ConfigError
 from fedsim.models import TaskModel
-from fedsim.world import ClientWorld, Clock, Cohorts, Flops, Times, make_presence
+from fedsim.world import ClientWorld, Cohorts, Flops, Times, make_presence
 
 _WAIT, _WAITS = 600.0, 1008  # seconds from one look at who is there to the next, and looks: a week
 
@@ -77,10 +77,10 @@ class World:
         self._cohorts = Cohorts(seed, clients, weights)
         self._presence = make_presence(self._settings, clients, seed)
         self.seconds = 0.0
-        self._phases = phases(config)
-        self._clock, self._flops = None, None
+        self._homes: ClientWorld | None = None
         if self._settings.timed:
-            self._clock, self._flops = Clock(ClientWorld(self._settings, clients, seed)), Flops(model)
+            self._homes, self._flops = ClientWorld(self._settings, clients, seed), Flops(model)
+            self._phases = phases(config)
 
     def cohort(self, round_index: int, size: int, attempt: int = 0, besides: frozenset[int] = frozenset()) -> list[int]:
         """Clients of a round, ascending, of those who are there and not among others; time passes until there are some.
@@ -88,9 +88,8 @@ class World:
         Raises:
             ConfigError: for a week, fewer than ``min_clients`` are there.
         """
-        absent = self._settings.availability is not None or self._settings.traces is not None
-        there = self._there if absent else None
-        if besides:
+        there: Callable[[int], bool] | None = None
+        if besides or self._settings.stays:
             there = lambda client: client not in besides and self._there(client)  # noqa: E731
         for _ in range(_WAITS):
             found = self._cohorts.draw(round_index, size, there, attempt)
@@ -128,29 +127,25 @@ class World:
     ) -> Report:
         """Say what becomes of a client that has trained from now on; ``first``: and never before."""
         times = self._times(phase, upload, downlink_bytes, first)
-        report = Report(upload, downlink_bytes, round_index, times, times.total if times else 0.0)
-        if self.drops_out(round_index, upload.client, attempt) == "after":
-            heard = times.download + times.compute if times else 0.0
-            return replace(report, heard=heard, sent=False, lost="dropout: after training")
         stay = self._presence.until(upload.client, self.seconds) - self.seconds
-        if report.heard > stay:
-            return replace(report, heard=stay, sent=False, lost=f"left: after {stay:.1f} s of {report.heard:.1f}")
-        deadline = self._settings.deadline
-        if phase == "method" and deadline is not None and report.heard > deadline:
-            return replace(report, heard=deadline, lost=f"deadline: it took {report.heard:.1f} s")
-        return report
+        total, trained = (times.total, times.download + times.compute) if times else (0.0, 0.0)
+        # The first of these is what becomes of it: seconds, why it is lost, whether the upload arrives.
+        ends: list[tuple[float, str | None, bool]] = [(total, None, True)]
+        if self.drops_out(round_index, upload.client, attempt) == "after":
+            ends.insert(0, (trained, "dropout: after training", False))
+        ends.append((stay, f"left: after {stay:.1f} s of {total:.1f}", False))
+        if phase == "method" and self._settings.deadline is not None:
+            ends.append((self._settings.deadline, f"deadline: it took {total:.1f} s", True))
+        heard, lost, sent = min(ends, key=lambda end: end[0])
+        return Report(upload, downlink_bytes, round_index, times, heard, sent, lost)
 
     def _times(self, phase: PhaseName, upload: Upload, downlink_bytes: int, first: bool) -> Times | None:
-        if self._clock is None or self._flops is None:
+        if self._homes is None:
             return None
         kind, params = self._phases[phase]
-        return self._clock.times(
-            upload.client,
-            downlink_bytes,
-            len(upload.update.payload),
-            flops=self._flops.client(upload.samples, kind.passes(params, self._config, upload.samples), first),
-            measured=upload.train_seconds if self._settings.compute == "measured" else None,
-        )
+        flops = self._flops.client(upload.samples, kind.passes(params, self._config, upload.samples), first)
+        measured = upload.train_seconds if self._settings.compute == "measured" else None
+        return self._homes.home(upload.client).times(downlink_bytes, len(upload.update.payload), flops, measured)
 
     def close(self, reports: Sequence[Report], wanted: int) -> list[Report]:
         """End a round: only the first that report are wanted, and time passes until the server need not wait on."""

@@ -118,7 +118,7 @@ class _Server(MethodServer[DenseSettings]):
         self._begin()
 
     def _begin(self) -> None:
-        self._sum_d, self._weight = np.zeros(self._vector_d.size), 0
+        self._sum_d, self._weight = np.zeros(self._vector_d.size if self.params.cut is None else 0), 0
         self._updates: list[np.ndarray] = []  # where the aggregate needs them all
 
     def broadcast(self) -> bytes:

@@ -10,15 +10,8 @@ from pydantic import Field, model_validator
 from fedsim.settings._member import Members
 from fedsim.settings._settings import Settings, by_content
 
-#: Keys that need simulated time, and their values without.
-_TIMED = {
-    "compute": "flops",
-    "availability": None,
-    "traces": None,
-    "deadline": None,
-    "over_selection": 1.0,
-    "buffer": None,
-}
+#: Keys that need simulated time.
+_TIMED = ("compute", "availability", "traces", "deadline", "over_selection", "buffer")
 
 
 class WorldSettings(Settings):
@@ -75,8 +68,12 @@ class WorldSettings(Settings):
     @property
     def loses_clients(self) -> bool:
         """Whether clients that are asked may not count."""
-        lossless = self.availability is None and self.traces is None and self.deadline is None
-        return not lossless or self.dropout > 0 or self.over_selection > 1
+        return self.stays or self.deadline is not None or self.dropout > 0 or self.over_selection > 1
+
+    @property
+    def stays(self) -> bool:
+        """Whether clients come and go."""
+        return self.availability is not None or self.traces is not None
 
     @property
     def learned_attack(self) -> str | None:
@@ -107,9 +104,8 @@ class WorldSettings(Settings):
         Raises:
             ValueError: names the key.
         """
-        for key in ("availability", "traces", "sampling", "over_selection", "buffer"):
-            if (value := getattr(self, key)) != type(self).model_fields[key].default:
-                raise ValueError(f"world.{key}: found {value!r}, allowed: none, as {group} counts uniform cohorts")
+        for key, value in self._given("availability", "traces", "sampling", "over_selection", "buffer"):
+            raise ValueError(f"world.{key}: found {value!r}, allowed: none, as {group} counts uniform cohorts")
 
     @model_validator(mode="after")
     def _one_source_of_each(self) -> WorldSettings:
@@ -117,16 +113,16 @@ class WorldSettings(Settings):
             raise ValueError(f"profile: found {self.profile!r}, allowed: none, since world.table is given")
         if self.availability is not None and self.traces is not None:
             raise ValueError(f"availability: found {self.availability}, allowed: none, since world.traces is given")
-        for key, default in _TIMED.items():
-            if not self.timed and (value := getattr(self, key)) != default:
+        for key, value in self._given(*_TIMED):
+            if not self.timed:
                 raise ValueError(f"{key}: found {value!r}, allowed: none, as neither profile nor table is given")
-        return self
-
-    @model_validator(mode="after")
-    def _choices_of_something(self) -> WorldSettings:
-        for key, share in (("dropout_at", "dropout"), ("attack", "hostile"), ("attack_scale", "hostile")):
-            if key in self.model_fields_set and not getattr(self, share):
-                value = getattr(self, key)
-                if value != type(self).model_fields[key].default:
+        for share, keys in (("dropout", ("dropout_at",)), ("hostile", ("attack", "attack_scale"))):
+            for key, value in self._given(*keys):
+                if not getattr(self, share):
                     raise ValueError(f"{key}: found {value!r}, allowed: none, as world.{share} is 0")
         return self
+
+    def _given(self, *keys: str) -> list[tuple[str, Any]]:
+        """Keys that do not have their defaults, of some, with their values."""
+        values = [(key, getattr(self, key)) for key in keys]
+        return [(key, value) for key, value in values if value != type(self).model_fields[key].default]

@@ -1,7 +1,6 @@
 """The simulated world of clients: links and devices, who is there and is asked, and the time that a round takes."""
 
-from fedsim.world._clients import PROFILES, ClientWorld, Home
-from fedsim.world._clock import Clock, Times
+from fedsim.world._clients import PROFILES, ClientWorld, Home, Times
 from fedsim.world._cohorts import Cohorts
 from fedsim.world._flops import Flops
 from fedsim.world._hostile import attacked, damaged, is_hostile
@@ -11,7 +10,6 @@ __all__ = [
     "PROFILES",
     "Always",
     "ClientWorld",
-    "Clock",
     "Cohorts",
     "Daily",
     "Flops",

@@ -1,4 +1,4 @@
-"""Links and devices of clients: those of a named profile, or of a table that a user has."""
+"""Links and devices of clients, by a named profile or a table that a user has, and the time that they take."""
 
 from __future__ import annotations
 
@@ -16,6 +16,20 @@ _COLUMNS = ("uplink_mbps", "downlink_mbps", "latency_ms", "gflops")
 
 
 @dataclass(frozen=True)
+class Times:
+    """Simulated seconds of a client in a round."""
+
+    download: float
+    compute: float
+    upload: float
+
+    @property
+    def total(self) -> float:
+        """Seconds from the start of the round to the arrival of the upload."""
+        return self.download + self.compute + self.upload
+
+
+@dataclass(frozen=True)
 class Home:
     """The link and the device of a client.
 
@@ -29,6 +43,23 @@ class Home:
     downlink_mbps: float
     latency_ms: float
     gflops: float
+
+    def times(self, downlink_bytes: int, uplink_bytes: int, flops: float, measured: float | None = None) -> Times:
+        """The time for the bytes that the client is sent, its operations, and the bytes that it sends.
+
+        Args:
+            downlink_bytes, uplink_bytes: lengths of the messages; a message of no bytes takes no time.
+            flops: operations of its computation.
+            measured: seconds of the computation to take in place of operations by the device's rate.
+        """
+        return Times(
+            self._transfer(downlink_bytes, self.downlink_mbps),
+            flops / (1e9 * self.gflops) if measured is None else measured,
+            self._transfer(uplink_bytes, self.uplink_mbps),
+        )
+
+    def _transfer(self, size: int, mbps: float) -> float:
+        return self.latency_ms / 1e3 + 8 * size / (1e6 * mbps) if size else 0.0
 
 
 #: Links: WebPageTest's presets FIOS (20/5 Mbit/s, 4 ms), LTE (12/12, 70 ms) and Mobile 3G (1.6/0.768, 300 ms), and LTE

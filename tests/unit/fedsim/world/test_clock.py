@@ -9,7 +9,7 @@ import results
 from fedsim.engine import make_model
 from fedsim.settings import WorldSettings
 from fedsim.testing import run_rounds
-from fedsim.world import PROFILES, ClientWorld, Clock, Flops, Times
+from fedsim.world import PROFILES, ClientWorld, Flops, Times
 from results import tables
 
 HOMES = pd.DataFrame(
@@ -23,29 +23,27 @@ HOMES = pd.DataFrame(
 SIMULATED = ["simulated_download_seconds", "simulated_compute_seconds", "simulated_upload_seconds"]
 
 
-@pytest.fixture(params=["parquet", "csv"])
-def table(request, tmp_path):
-    path = tmp_path / f"homes.{request.param}"
-    HOMES.to_parquet(path) if request.param == "parquet" else HOMES.to_csv(path, index=False)
-    return str(path)
+@pytest.fixture
+def table(written):
+    return written(HOMES)
 
 
 def test_three_clients_by_hand(table):
-    clock = Clock(ClientWorld(WorldSettings(table=table), 3, seed=0))
-    found = [clock.times(client, 1_000_000, 250_000, flops=3e9) for client in range(3)]
+    world = ClientWorld(WorldSettings(table=table), 3, seed=0)
+    found = [world.home(client).times(1_000_000, 250_000, flops=3e9) for client in range(3)]
     # 8 Mbit down and 2 Mbit up, a round trip for each, and three billion operations.
     assert found[0] == Times(pytest.approx(0.1 + 4), pytest.approx(3), pytest.approx(0.1 + 2))
     assert found[1] == Times(pytest.approx(0.8), pytest.approx(1.5), pytest.approx(0.2))
     assert found[2] == Times(pytest.approx(1 + 16), pytest.approx(6), pytest.approx(1 + 4))
     assert [one.total for one in found] == pytest.approx([9.2, 2.5, 28])
-    assert clock.times(0, 0, 0, flops=0, measured=7.0) == Times(0.0, 7.0, 0.0)  # nothing sent takes no time
+    assert world.home(0).times(0, 0, flops=0, measured=7.0) == Times(0.0, 7.0, 0.0)  # nothing sent takes no time
 
 
 def test_every_profile_is_faster_than_the_next_for_a_model_in_floats():
     seconds = []
     for profile in ("fiber", "lte", "3g", "iot"):
-        clock = Clock(ClientWorld(WorldSettings(profile=profile), 10, seed=0))
-        seconds.append(clock.times(5, 4_000_000, 1_000_000, flops=1e11).total)
+        home = ClientWorld(WorldSettings(profile=profile), 10, seed=0).home(5)
+        seconds.append(home.times(4_000_000, 1_000_000, flops=1e11).total)
     assert seconds == sorted(seconds)
 
 

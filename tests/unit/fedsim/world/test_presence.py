@@ -13,15 +13,8 @@ from fedsim.world import Cohorts, Daily, Traces, make_presence
 STAYS = pd.DataFrame({"client": [2, 0, 0], "start": [5.0, 0.0, 60.0], "end": [100.0, 10.0, 80.0]})
 
 
-@pytest.fixture(params=["parquet", "csv"])
-def stays(request, tmp_path):
-    path = tmp_path / f"stays.{request.param}"
-    STAYS.to_parquet(path) if request.param == "parquet" else STAYS.to_csv(path, index=False)
-    return str(path)
-
-
-def test_stays_of_a_table_repeat(stays):
-    traces = Traces(stays, 3)
+def test_stays_of_a_table_repeat(written):
+    traces = Traces(written(STAYS), 3)
     for day in (0, 100, 7_000):
         # The end of the stay, or the same second where the client is away.
         assert [traces.until(0, day + now) - day for now in (0, 9, 10, 59, 60, 79, 80)] == [10, 10, 10, 59, 80, 80, 80]
