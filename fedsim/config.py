@@ -8,7 +8,6 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -25,6 +24,8 @@ from fedsim.errors import ConfigError
 from fedsim.provenance import content_digest, source_digest
 from fedsim.registry import Registry, trust_only
 from fedsim.settings import (
+    MOVED,
+    Catalogue,
     ClusterSettings,
     DataSettings,
     EvaluateSettings,
@@ -38,25 +39,13 @@ from fedsim.settings import (
     WorldSettings,
     apply_override,
     assign,
+    check_keys,
     check_size,
     explain_errors,
     read_yaml,
     unless_default,
     validate_member,
 )
-
-#: Keys of earlier versions and where they are now.
-MOVED = {
-    "data.partition": "partition.name",
-    "data.clients": "partition.clients",
-    "data.alpha": "partition.alpha",
-    "data.labels_per_client": "partition.labels_per_client",
-    "data.group_column": "partition.column",
-    "model.head": "head.name",
-    "model.head_epochs": "head.epochs",
-    "model.head_lr": "head.lr",
-    "model.head_shrinkage": "head.shrinkage",
-}
 
 
 def registries() -> dict[str, Registry[Any]]:
@@ -78,6 +67,15 @@ def registries() -> dict[str, Registry[Any]]:
         "method.compressor": COMPRESSORS,
         "method.codec": CODECS,
     }
+
+
+def catalogue() -> Catalogue:
+    """All keys and members, as kept or as the code has them."""
+    found = Catalogue.kept()
+    if found is None:
+        found = Catalogue.of(Config, registries())
+        found.keep()
+    return found
 
 
 class Config(Settings):
@@ -227,10 +225,11 @@ def load_config(
         check_size(source)
         tree: Any = copy.deepcopy(dict(source or {}))
     else:
-        tree = read_yaml(Path(source))
+        tree = read_yaml(source)
     for override in overrides:
         apply_override(tree, override)
     check_size(tree)
+    check_keys(tree)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:

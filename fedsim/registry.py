@@ -64,10 +64,7 @@ class Registry(Generic[T]):
             return self._members[known]
         if colon:
             return self._import(name)
-        raise ValueError(
-            f"found {name!r}, allowed: {', '.join(self._members)} or package.module:Class"
-            f"{suggestion(name, self._members)}"
-        )
+        raise ValueError(unknown_member(name, self._members))
 
     def _import(self, name: str) -> T:
         trusted = _trusted.get()
@@ -90,6 +87,12 @@ class Registry(Generic[T]):
         if missing := getattr(found, "__abstractmethods__", None):
             raise ValueError(f"found {name!r}, allowed: a class that implements {', '.join(sorted(missing))}")
         return self._make(found) if self._make else cast(T, found)
+
+
+def unknown_member(name: str, known: Iterable[str]) -> str:
+    """The error of a name that no member of a kind has."""
+    known = list(known)
+    return f"found {name!r}, allowed: {', '.join(known)} or package.module:Class{suggestion(name, known)}"
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -66,11 +66,11 @@ class LiveProgress:
 def summary(loaded: results.Results) -> list[Table]:
     """Tables of one run: its rounds (evenly thinned when there are many) and its totals."""
     run = loaded.runs.iloc[0]
-    return [_rounds_table(loaded), _totals_table(run, loaded)]
+    return [rounds_table(loaded.rounds), _totals_table(run, loaded)]
 
 
-def _rounds_table(loaded: results.Results) -> Table:
-    rounds = loaded.rounds
+def rounds_table(rounds: Any) -> Table:
+    """Rounds, evenly thinned when there are many."""
     step = -(-len(rounds) // _SHOWN_ROUNDS)
     shown = rounds[(rounds["round"] % step == 0) | (rounds.index == rounds.index[-1])]
     masks = bool(rounds["accuracy_expected"].notna().any())

@@ -3,6 +3,7 @@
 ``README.md`` beside this file explains how the parts work together.
 """
 
+from fedsim.engine._estimate import Estimate, estimate
 from fedsim.engine._executors import Executor, SerialExecutor
 from fedsim.engine._federation import Federation
 from fedsim.engine._phases import make_clients, make_model
@@ -13,6 +14,7 @@ from fedsim.engine._types import Broadcast, EvaluationSums, PhaseName, Prepared,
 
 __all__ = [
     "Broadcast",
+    "Estimate",
     "EvaluationSums",
     "Executor",
     "Federation",
@@ -23,6 +25,7 @@ __all__ = [
     "SerialExecutor",
     "Simulation",
     "Upload",
+    "estimate",
     "make_clients",
     "make_model",
     "run_row",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, get_args
 
 from pydantic import (
@@ -117,10 +117,10 @@ def explain_errors(error: ValidationError, settings: type[Settings], moved: Mapp
     return "\n".join(dict.fromkeys(lines))
 
 
-def _settings_of(annotation: Any) -> Any:
+def settings_of(annotation: Any) -> Any:
     """The group that a field holds, perhaps optionally or in a mapping."""
     inner = [argument for argument in get_args(annotation) if argument not in (str, type(None))]
-    return _settings_of(inner[0]) if inner else annotation
+    return settings_of(inner[0]) if inner else annotation
 
 
 def _explain(
@@ -137,13 +137,11 @@ def _explain(
         if field in moved:
             return [f"{field}: moved to {moved[field]}"]
         if member is not None and len(path) == 1 and path[0] in member.owners:
-            owners = ", ".join(member.owners[path[0]])
-            return [f"{field}: not used where {member.choice}, but by: {owners}{_keys(settings, prefix)}"]
+            return [unused_key(field, settings.model_fields, member.owners[path[0]], member.choice)]
         for key in path[:-1]:
             if key in settings.model_fields:  # else it is a key of a mapping to groups
-                settings = _settings_of(settings.model_fields[key].annotation)
-        known = list(settings.model_fields)
-        return [f"{field}: unknown key{suggestion(path[-1], known)}{_keys(settings, prefix + path[:-1])}"]
+                settings = settings_of(settings.model_fields[key].annotation)
+        return [unknown_key(field, settings.model_fields)]
     if item["type"] == "value_error":
         error = item["ctx"]["error"]
         if isinstance(error, MemberError):
@@ -158,5 +156,17 @@ def _explain(
     return [f"{field}: found {item['input']!r}, allowed: {allowed}"]
 
 
-def _keys(settings: type[BaseModel], prefix: tuple[str, ...]) -> str:
-    return f" (allowed: {', '.join('.'.join((*prefix, key)) for key in settings.model_fields)})"
+def unknown_key(field: str, known: Iterable[str]) -> str:
+    """The error of a dotted key that its group, with these keys, does not have."""
+    known = list(known)
+    return f"{field}: unknown key{suggestion(field.rpartition('.')[2], known)}{_keys(field, known)}"
+
+
+def unused_key(field: str, known: Iterable[str], owners: Iterable[str], choice: str) -> str:
+    """The error of a dotted key that only other members of the kind have than the chosen one."""
+    return f"{field}: not used where {choice}, but by: {', '.join(owners)}{_keys(field, known)}"
+
+
+def _keys(field: str, known: Iterable[str]) -> str:
+    prefix = field[: field.rfind(".") + 1]
+    return f" (allowed: {', '.join(prefix + key for key in known)})"

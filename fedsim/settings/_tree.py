@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,22 +12,50 @@ import yaml
 
 from fedsim.errors import ConfigError
 
+#: Keys of earlier versions and where they are now.
+MOVED = {
+    "data.partition": "partition.name",
+    "data.clients": "partition.clients",
+    "data.alpha": "partition.alpha",
+    "data.labels_per_client": "partition.labels_per_client",
+    "data.group_column": "partition.column",
+    "model.head": "head.name",
+    "model.head_epochs": "head.epochs",
+    "model.head_lr": "head.lr",
+    "model.head_shrinkage": "head.shrinkage",
+}
 #: Bounds of a configuration, far above any that a person writes; YAML can say more than a computer can hold.
 _VALUES, _DEPTH, _CHARACTERS = 100_000, 50, 10_000
 
 
-def read_yaml(path: Path) -> Any:
-    """The nested mapping of a YAML file. Raises ConfigError where there is none."""
+def read_yaml(place: str | os.PathLike[str]) -> Any:
+    """The nested mapping of a YAML file, a local path or a URI. Raises ConfigError where there is none."""
+    path = os.fspath(place)
     try:
-        tree = _parse(path.read_text(), f"config: expected YAML in {str(path)!r}, found")
+        tree = _parse(_text(path), f"config: expected YAML in {path!r}, found")
     except OSError as error:
-        raise ConfigError(f"config: expected a YAML file at {str(path)!r}, found {error.strerror}") from error
+        raise ConfigError(f"config: expected a YAML file at {path!r}, found {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"config: expected YAML in {str(path)!r}, found {error}") from error
+        raise ConfigError(f"config: expected YAML in {path!r}, found {error}") from error
     if tree is not None and not isinstance(tree, dict):
-        raise ConfigError(f"config: expected keys and values in {str(path)!r}, found {type(tree).__name__}")
+        raise ConfigError(f"config: expected keys and values in {path!r}, found {type(tree).__name__}")
     check_size(tree or {})
     return tree or {}
+
+
+def _text(path: str) -> str:
+    if "://" not in path:
+        return Path(path).read_text()
+    from results import LocationError, locations  # imports pyarrow
+
+    try:
+        filesystem, name = locations.open_filesystem(path)
+    except LocationError as error:
+        raise ConfigError(f"config: {error}") from error
+    data = locations.read(filesystem, name)
+    if data is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    return data.decode()
 
 
 def check_size(tree: Any) -> None:

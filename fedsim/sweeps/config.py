@@ -5,15 +5,24 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 import results
-from fedsim.config import MOVED
 from fedsim.errors import ConfigError
-from fedsim.settings import DataSettings, ModelSettings, Settings, apply_override, check_size, explain_errors, read_yaml
+from fedsim.settings import (
+    MOVED,
+    DataSettings,
+    ModelSettings,
+    Settings,
+    apply_override,
+    assign,
+    check_keys,
+    check_size,
+    explain_errors,
+    read_yaml,
+)
 
 _KINDS = ("grid", "choice", "uniform", "loguniform", "integer")
 
@@ -143,6 +152,19 @@ class SweepConfig(Settings):
         return space
 
 
+def _check_keys(sweep: SweepConfig) -> None:
+    """Answer unknown keys at once, in the words that the plan has for a point of the grid."""
+    first = {key: dimension.values()[0] for key, dimension in sweep.space.items() if not dimension.when}
+    tree = copy.deepcopy(sweep.base)
+    for key, value in first.items():
+        assign(tree, key, value)
+    try:
+        check_keys(tree)
+    except ConfigError as error:
+        place = ", ".join(f"{key}={value}" for key, value in first.items())
+        raise ConfigError(f"space, at {place or 'its base'}: {error}") from None
+
+
 def load_sweep(
     source: str | os.PathLike[str] | Mapping[str, Any], overrides: Iterable[str] = (), *, smoke: bool = False
 ) -> SweepConfig:
@@ -158,7 +180,7 @@ def load_sweep(
     """
     if isinstance(source, Mapping):
         check_size(source)
-    tree: Any = copy.deepcopy(dict(source)) if isinstance(source, Mapping) else read_yaml(Path(source))
+    tree: Any = copy.deepcopy(dict(source)) if isinstance(source, Mapping) else read_yaml(source)
     if not tree:
         raise ConfigError("config: found nothing, allowed: a sweep, with base and space")
     space = tree.get("space")
@@ -173,6 +195,7 @@ def load_sweep(
         sweep = SweepConfig.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(explain_errors(error, SweepConfig)) from None
+    _check_keys(sweep)
     return shrunk(sweep) if smoke else sweep
 
 

@@ -13,6 +13,7 @@ from tests.processes import ray_processes, wait_for_exit
 
 SMALL = ("rounds=3", "partition.clients=2", "model.masked_blocks=1", "cluster.workers=1")
 SERIAL = (*SMALL, "cluster.executor=serial")
+COMMANDS = ("run", "resume", "sweep", "ls", "show", "compare", "rm", "report", "config", "list", "partition")
 SAME = ["round", "accuracy", "loss", "uplink_bytes", "downlink_bytes", "flips", "state_digest"]
 
 
@@ -49,13 +50,13 @@ def test_report_is_a_page_of_all_runs(cli, tmp_path):
     assert "expected each run once" in cli("report", "runs", one, code=2).stderr
 
 
-@pytest.mark.parametrize("command", [(), ("run",), ("resume",), ("sweep",), ("report",), ("partition",), ("list",)])
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
 def test_every_command_has_a_help(cli, command):
     assert f"Usage: fedsim {' '.join(command)}" in cli(*command, "--help").stdout
 
 
 def test_list_shows_every_key_and_member(cli):
-    shown = cli("list").stdout
+    shown = cli("list", "all").stdout
     for word in (
         "method.kappa",
         "method.compressor.rate",
@@ -84,7 +85,6 @@ def test_list_shows_every_key_and_member(cli):
         (("resume", "nowhere"), "path: expected the folder of a run"),
         (("run", *SERIAL, "output=/proc/runs"), "/proc/runs"),
         (("report", "ftp://x/y", "--output", "x"), "found 'ftp://x/y', allowed: a local path"),
-        (("report", "s3://bucket/runs"), "--output: found none, allowed: a local folder"),
         (("report", "nowhere"), "path: expected a run or a folder of runs"),
     ],
 )

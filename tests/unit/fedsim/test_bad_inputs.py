@@ -146,7 +146,7 @@ COMMANDS = [
     # Files.
     "run missing.yaml", "run list.yaml", "run broken.yaml", "run tabs.yaml", "run binary.yaml", "run deep.yaml",
     "run constructor.yaml", "run old.yaml", "run two-errors.yaml", "run empty", "resume nowhere", "resume words.txt",
-    "report nowhere", "report words.txt", "report s3://bucket/runs", "partition partition.clients=5000",
+    "report nowhere", "report words.txt", "partition partition.clients=5000",
     # Sweeps.
     "sweep missing.yaml", "sweep empty.yaml", "sweep list.yaml", "sweep sweep-no-kind.yaml",
     "sweep sweep-two-kinds.yaml", "sweep sweep-empty-grid.yaml", "sweep sweep-descending.yaml",

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from fedsim import cli
+from fedsim.cli import _app as cli
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -13,7 +13,7 @@ def test_an_ignored_signal_stays_ignored_and_others_interrupt(number):
     try:
         for handler, expected in ((signal.SIG_IGN, signal.SIG_IGN), (signal.SIG_DFL, signal.default_int_handler)):
             signal.signal(number, handler)
-            with cli._errors():
+            with cli.errors():
                 assert signal.getsignal(number) == expected
     finally:
         signal.signal(number, before)
