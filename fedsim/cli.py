@@ -53,7 +53,7 @@ def run(
     with _errors():
         config = _config(arguments)
         with LiveProgress(_console) as live:
-            result = runner.run(config, progress=live.callbacks, fresh=fresh, same_version=same_version)
+            result = runner.run(config, callbacks=[live], fresh=fresh, same_version=same_version)
     _show(result)
 
 
@@ -73,7 +73,7 @@ def resume(
     Example: fedsim resume runs/RUN_ID
     """
     with _errors(), LiveProgress(_console) as live:
-        result = runner.resume(path, overrides or (), trust=trust, progress=live.callbacks)
+        result = runner.resume(path, overrides or (), trust=trust, callbacks=[live])
     _show(result)
 
 
@@ -96,7 +96,7 @@ def sweep(
         from fedsim.sweeps.display import LiveSweep
 
         with LiveSweep(_console) as live:
-            result = run_sweep(file, overrides or (), smoke=smoke, callback=live)
+            result = run_sweep(file, overrides or (), smoke=smoke, callbacks=[live])
     done = len(result.run_ids) - result.failed - result.stopped
     _console.print(
         f"runs      {done} finished ({result.reused} of them before), {result.stopped} stopped early, "

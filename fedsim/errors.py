@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 
 class FedsimError(Exception):
     """Base of the errors below."""
@@ -43,7 +45,17 @@ class WorkerLostError(FedsimError, RuntimeError):
     """Workers died under the same work more often than ``cluster.max_attempts`` allows."""
 
 
+class CallbackError(FedsimError, RuntimeError):
+    """A callback raised; the message names it and the moment, and its own error is the cause. Rounds are stored."""
+
+
 def in_words(error: BaseException) -> str:
     """An error as the results store it: its type, its message, and the traceback of what it was at."""
     details = getattr(error, "details", "")
     return f"{type(error).__name__}: {error}" + (f"\n{details}" if details else "")
+
+
+def full_trace(error: BaseException) -> str:
+    """An error with all that is known of where it came from, for the log of a run."""
+    details = getattr(error, "details", "")
+    return "".join(traceback.format_exception(error)) + (f"{details}\n" if details else "")

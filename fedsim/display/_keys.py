@@ -13,7 +13,7 @@ from typing import Any
 from rich.table import Table
 
 from fedsim.config import Config, registries
-from fedsim.display._live import plain_table
+from fedsim.display._tables import plain_table
 from fedsim.registry import Registry
 from fedsim.settings import Settings
 
