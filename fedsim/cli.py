@@ -17,7 +17,7 @@ import results
 from fedsim import runner
 from fedsim.config import Config, load_config
 from fedsim.display import LiveProgress, list_keys, plain_table, summary
-from fedsim.errors import ConfigError, FedsimError
+from fedsim.errors import ConfigError, FedsimError, explained
 from fedsim.provenance import of_other_code
 from fedsim.sweeps import sweep as run_sweep
 
@@ -197,7 +197,7 @@ def _errors() -> Iterator[None]:
     except KeyboardInterrupt:
         _fail("interrupted: finished rounds are stored; the same command, without --fresh, goes on", 130)
     except (FedsimError, OSError, results.LocationError, results.DamagedError) as error:
-        _fail(f"error: {error}", 2)
+        _fail(f"error: {explained(error)}", 2)
 
 
 def _fail(message: str, code: int) -> NoReturn:

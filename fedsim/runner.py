@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import results
 from fedsim.callbacks import Callback, CallbackGroup, Run, loggers
 from fedsim.config import Config, load_config, load_stored_config
-from fedsim.errors import ConfigError, full_trace, in_words
+from fedsim.errors import ConfigError, FedsimError, full_trace, in_words
 from fedsim.provenance import command_line, of_other_code
 
 
@@ -174,6 +174,8 @@ def _end(
     Its row of the ``runs`` table, where there is one.
     """
     words, trace = (None, None) if error is None else (in_words(error), full_trace(error))
+    if isinstance(error, FedsimError) and store is not None:
+        error.run = store.location
     try:
         return session.finish(status, words, trace)
     except BaseException:  # also a second Ctrl-C

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -62,5 +63,5 @@ class CallbackGroup(Callback):
                 f"the callback {kind.__module__}.{kind.__qualname__} failed {moment}: {reason}; what was computed is "
                 "stored, and the same command goes on"
             )
-            named.__cause__ = error
+            named.__cause__, named.details = error, "".join(traceback.format_exception(error)).rstrip()
             self.error = self.error or named

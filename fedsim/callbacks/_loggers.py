@@ -35,6 +35,11 @@ def loggers(settings: LogSettings) -> list[Callback]:
                     f"log.{key}: found {target!r}, allowed: none, as {library} is not installed: "
                     f"pip install 'deltamask[{key}]' ({error})"
                 ) from error
+            except Exception as error:  # of the library, whatever it calls it
+                reason = str(error).partition(". ")[0]
+                raise ConfigError(
+                    f"log.{key}: found {target!r}, allowed: what {library} can open ({reason})"
+                ) from error
     classes: Registry[Any] = Registry("log.callbacks", [], base=Callback)
     for name in settings.callbacks:
         try:

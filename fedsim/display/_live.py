@@ -24,9 +24,8 @@ class LiveProgress(RunProgress):
 
     def __init__(self, console: Console) -> None:
         super().__init__()
-        self._console = console
+        self._console, self._spinner = console, Spinner("dots")
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
-        self._spinner = Spinner("dots")
 
     def __enter__(self) -> LiveProgress:
         if self._console.is_terminal:

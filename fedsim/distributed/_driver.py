@@ -103,6 +103,7 @@ class RemoteSimulation:
         row, output = _get(self._driver.step.remote())
         if output:
             sys.stdout.write(f"{output}\n")
+            sys.stdout.flush()
         found: dict[str, Any] | None = row
         return found
 
