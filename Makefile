@@ -4,7 +4,7 @@ BIN := .venv/bin
 # More arguments for the demo, e.g. `make demo ARGS="rounds=5 seed=1"`.
 ARGS ?=
 
-.PHONY: help demo test chaos fuzz soak test-floors test-wheel lint clean
+.PHONY: help demo test chaos fuzz recipes soak test-floors test-wheel lint clean
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 8
@@ -21,6 +21,9 @@ chaos: .venv/installed  ## Disturb runs in every way twice, on a disk and on S3,
 
 fuzz: .venv/installed  ## Give a million mutated messages to all that reads bytes, and record it (about 5 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --record results/benchmarks/fuzz
+
+recipes: .venv/installed  ## Run each sweep of the paper, shrunk (about 4 minutes)
+	$(BIN)/python -m pytest tests/ray/test_paper.py
 
 soak: .venv/installed  ## Run 500 rounds and 50 runs in one process, and record memory and descriptors (about 15 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/soak --record results/benchmarks/soak

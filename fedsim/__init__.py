@@ -9,19 +9,30 @@
 ``fedsim.sweep("sweep.yaml")`` runs many.
 """
 
+from fedsim.callbacks import Callback, Run
 from fedsim.config import Config, load_config
-from fedsim.errors import CheckpointError, ClientError, ConfigError, FedsimError, ResourceError, WorkerLostError
-from fedsim.runner import Progress, RunResult, resume, run
+from fedsim.errors import (
+    CallbackError,
+    CheckpointError,
+    ClientError,
+    ConfigError,
+    FedsimError,
+    ResourceError,
+    WorkerLostError,
+)
+from fedsim.runner import RunResult, resume, run
 from fedsim.sweeps import sweep
 
 __all__ = [
+    "Callback",
+    "CallbackError",
     "CheckpointError",
     "ClientError",
     "Config",
     "ConfigError",
     "FedsimError",
-    "Progress",
     "ResourceError",
+    "Run",
     "RunResult",
     "WorkerLostError",
     "load_config",

@@ -30,6 +30,7 @@ from fedsim.settings import (
     DataSettings,
     EvaluateSettings,
     HeadSettings,
+    LogSettings,
     MethodSettings,
     ModelSettings,
     PartitionSettings,
@@ -46,6 +47,9 @@ from fedsim.settings import (
     unless_default,
     validate_member,
 )
+
+#: Groups and keys that never change a result: a run's name leaves them out.
+NO_RESULT = ("output", "cluster", "log")
 
 
 def registries() -> dict[str, Registry[Any]]:
@@ -100,6 +104,7 @@ class Config(Settings):
     world: WorldSettings = Field(WorldSettings(), json_schema_extra=unless_default)
     privacy: PrivacySettings = Field(PrivacySettings(), json_schema_extra=unless_default)
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
+    log: LogSettings = Field(LogSettings(), json_schema_extra=unless_default)
     _contents: dict[str, str] = PrivateAttr(default_factory=dict)  # digests of files and code by dotted key
 
     @model_validator(mode="before")
@@ -112,8 +117,7 @@ class Config(Settings):
         name = method.get("name", cls.model_fields["method"].default.name) if isinstance(method, Mapping) else None
         if isinstance(method, MethodSettings):
             name = method.name
-        if isinstance(train, TrainSettings):
-            train = train.model_dump()
+        train = train.model_dump() if isinstance(train, TrainSettings) else train
         if not isinstance(name, str) or not (train is None or isinstance(train, Mapping)):
             return value  # the fields' own validators report it
         try:
@@ -186,12 +190,12 @@ class Config(Settings):
 
     @property
     def run_id(self) -> str:
-        """Name of the run, from all keys that can change its results: not ``output`` or ``cluster``.
+        """Name of the run, from all keys that can change its results: not :data:`NO_RESULT`.
 
         Of datasets and checkpoints in files, the content counts and not the path, as it was when the configuration was
         made; of own code, the source of the module. Where they cannot be read, their names count.
         """
-        content = {key: value for key, value in self.result_keys().items() if key not in ("output", "cluster")}
+        content = {key: value for key, value in self.result_keys().items() if key not in NO_RESULT}
         for key in self._contents.keys() & self.paths().keys():
             assign(content, key, None)  # wherever it is
         content["contents"] = self._contents
@@ -248,8 +252,9 @@ def load_stored_config(content: Mapping[str, Any], overrides: Iterable[str] = ()
     Raises:
         ConfigError: as for :func:`load_config`, and for code that is not to be imported.
     """
+    overrides = list(overrides)
     if trust:
         return load_config(content, overrides)
-    overrides = list(overrides)
-    with trust_only(override.partition("=")[2].strip("'\"") for override in overrides):
+    named = (name for override in overrides for name in re.split(r"[\[\]\s,'\"]+", override.partition("=")[2]))
+    with trust_only(named):
         return load_config(content, overrides)

@@ -35,6 +35,16 @@ def trust_only(names: Iterable[str]) -> Iterator[None]:
         _trusted.reset(token)
 
 
+def check_trusted(name: str, field: str) -> None:
+    """Raise ValueError where code that a configuration names in a key must not be imported, see :func:`trust_only`."""
+    trusted = _trusted.get()
+    if trusted is not None and name not in trusted:
+        raise ValueError(
+            f"found {name!r} in a stored configuration, allowed: to import it only when it is named again "
+            f"({field}={name}) or everything is trusted (--trust)"
+        )
+
+
 class Registry(Generic[T]):
     """The members of one kind by name; ``"package.module:Class"`` names one that need not be registered.
 
@@ -67,12 +77,7 @@ class Registry(Generic[T]):
         raise ValueError(unknown_member(name, self._members))
 
     def _import(self, name: str) -> T:
-        trusted = _trusted.get()
-        if trusted is not None and name not in trusted:
-            raise ValueError(
-                f"found {name!r} in a stored configuration, allowed: to import it only when it is named again "
-                f"({self.field}={name}) or everything is trusted (--trust)"
-            )
+        check_trusted(name, self.field)
         module, _, attribute = name.partition(":")
         try:
             found = getattr(importlib.import_module(module), attribute)

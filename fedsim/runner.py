@@ -6,12 +6,13 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import results
+from fedsim.callbacks import Callback, CallbackGroup, Run, loggers
 from fedsim.config import Config, load_config, load_stored_config
-from fedsim.errors import ConfigError, in_words
+from fedsim.errors import ConfigError, FedsimError, full_trace, in_words
 from fedsim.provenance import command_line, of_other_code
 
 
@@ -34,24 +35,10 @@ class RunResult:
         return results.load(self.path)
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Callbacks while a run goes on.
-
-    Attributes:
-        on_start: before the first round, with the rows of the rounds that an earlier attempt stored, the last round's
-            number and the run's folder.
-        on_round: with each new row of the ``rounds`` table.
-    """
-
-    on_start: Callable[[list[dict[str, Any]], int, str], None] = field(default=lambda stored, last, path: None)
-    on_round: Callable[[dict[str, Any]], None] = field(default=lambda row: None)
-
-
 def run(
     config: Config | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     *,
-    progress: Progress | None = None,
+    callbacks: Iterable[Callback] = (),
     fresh: bool = False,
     same_version: bool = False,
 ) -> RunResult:
@@ -59,18 +46,19 @@ def run(
 
     Args:
         config: a configuration, a nested mapping, or the path of a YAML file.
-        progress: called as the run goes on.
+        callbacks: told as the run goes on, after those of the configuration's ``log`` group.
         fresh: delete what is stored of this run and start again.
         same_version: the same for a finished run of another version or commit of the code, which is else reused.
 
     Raises:
         ConfigError: the configuration is invalid.
         ResourceError: the Ray cluster cannot hold the workers.
+        CallbackError: a callback raised; the run ended as ``failed``, or had ended.
         KeyboardInterrupt: interrupted; the finished rounds are stored and the run's status is ``interrupted``.
     """
     if not isinstance(config, Config):
         config = load_config(config)
-    progress = progress or Progress()
+    told = CallbackGroup([*loggers(config.log), *callbacks])
     output = config.output if "://" in config.output else os.path.abspath(config.output)
     if os.path.isfile(output):
         raise ConfigError(f"output: found the file {config.output!r}, allowed: a folder")
@@ -78,26 +66,37 @@ def run(
     previous = store.run_or_none()
     if previous is not None and previous["status"] == "finished" and not fresh:
         if not (same_version and of_other_code(previous)):
+            told.end(Run(config, store.location, reused=True), previous)
+            told.check()
             return RunResult(store.location, previous, reused=True)
         fresh = True
     with _open(config, output, store.delete if fresh else lambda: None) as session:
         ours = False  # until the session is open, another process may be writing this run
+        of_run = Run(config, store.location, phase=session.phase)
         try:
-            stored = session.stored_rounds()
+            of_run = replace(of_run, stored=tuple(session.stored_rounds()))
             ours = True
-            progress.on_start(stored, config.rounds, store.location)
+            told.start(of_run)
+            told.check()
             while (row := session.step()) is not None:
-                progress.on_round(row)
-            return RunResult(store.location, session.finish("finished"))
+                told.round(of_run, row)
+                told.check()
+            ended = session.finish("finished")
         except results.OwnershipError:
             raise  # what is stored is another process's now
         except KeyboardInterrupt:
-            _end(session, store if ours else None, "interrupted", None)
+            row = _end(session, store if ours else None, "interrupted", None)
+            if row is not None and ours:
+                told.end(of_run, row)
             raise
         except Exception as error:
-            if ours:
-                _end(session, store, "failed", in_words(error))
+            row = _end(session, store, "failed", error) if ours else None
+            if row is not None:
+                told.end(of_run, row)
             raise
+    told.end(of_run, ended)
+    told.check()
+    return RunResult(store.location, ended)
 
 
 def resume(
@@ -105,7 +104,7 @@ def resume(
     overrides: Iterable[str] = (),
     *,
     trust: bool = False,
-    progress: Progress | None = None,
+    callbacks: Iterable[Callback] = (),
 ) -> RunResult:
     """Go on with a run that was interrupted, failed or killed, with the configuration that it stored.
 
@@ -114,7 +113,7 @@ def resume(
         overrides: ``"key=value"``, of keys that do not change results such as ``cluster.workers``. Code that the stored
             configuration names as ``package.module:Class`` is imported only when it is named here again.
         trust: import whatever code the stored configuration names.
-        progress: as for :func:`run`.
+        callbacks: as for :func:`run`.
 
     Raises:
         ConfigError: there is no run at ``path``.
@@ -134,7 +133,7 @@ def resume(
             f"path: the folder {run_id!r} holds the run {row['run_id']!r}, whose configuration now gives "
             f"{config.run_id!r}; all three must agree (was it renamed, or its configuration changed?)"
         )
-    return run(config, progress=progress)
+    return run(config, callbacks=callbacks)
 
 
 class _Session(Protocol):
@@ -142,7 +141,8 @@ class _Session(Protocol):
 
     def stored_rounds(self) -> list[dict[str, Any]]: ...
     def step(self) -> dict[str, Any] | None: ...
-    def finish(self, status: str, error: str | None = None) -> dict[str, Any]: ...
+    def phase(self) -> str: ...
+    def finish(self, status: str, error: str | None = None, trace: str | None = None) -> dict[str, Any]: ...
 
 
 @contextmanager
@@ -166,11 +166,20 @@ def _open(config: Config, output: str, prepare: Callable[[], None]) -> Iterator[
             yield session
 
 
-def _end(session: _Session, store: results.RunStore | None, status: str, error: str | None) -> None:
-    """End a run early; where not even its driver is left, at least the status is stored, if there is a store."""
+def _end(
+    session: _Session, store: results.RunStore | None, status: str, error: Exception | None
+) -> dict[str, Any] | None:
+    """End a run early; where not even its driver is left, at least the status is stored, if there is a store.
+
+    Its row of the ``runs`` table, where there is one.
+    """
+    words, trace = (None, None) if error is None else (in_words(error), full_trace(error))
+    if isinstance(error, FedsimError) and store is not None:
+        error.run = store.location
     try:
-        session.finish(status, error)
+        return session.finish(status, words, trace)
     except BaseException:  # also a second Ctrl-C
         if store is not None:
             with suppress(results.OwnershipError):
-                store.end(status, error)
+                return store.end(status, words)
+    return None

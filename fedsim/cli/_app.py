@@ -17,7 +17,7 @@ from rich.console import Console
 import results
 from fedsim.config import Config, catalogue, load_config
 from fedsim.display import key_names
-from fedsim.errors import FedsimError
+from fedsim.errors import FedsimError, explained
 
 app = typer.Typer(
     help="Simulation of communication-efficient federated fine-tuning on Ray.",
@@ -107,7 +107,7 @@ def errors(going_on: str = AGAIN) -> Iterator[None]:
         fail(f"interrupted: finished rounds are stored; {going_on}", 130)
     except (FedsimError, OSError, results.LocationError, results.DamagedError) as error:
         catalogue()  # kept, so that the next mistyped key is answered at once
-        fail(f"error: {error}", 2)
+        fail(f"error: {explained(error)}", 2)
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -55,7 +55,7 @@ def run(
 
 def _run(config: Config, *, fresh: bool, same_version: bool) -> runner.RunResult:
     with LiveProgress(console) as live:
-        return runner.run(config, progress=live.callbacks, fresh=fresh, same_version=same_version)
+        return runner.run(config, callbacks=[live], fresh=fresh, same_version=same_version)
 
 
 @app.command(rich_help_panel=RUNS)
@@ -78,7 +78,7 @@ def resume(
     with errors():
         set_output(quiet, log_level)
         with LiveProgress(console) as live:
-            result = runner.resume(path, overrides or (), trust=trust, progress=live.callbacks)
+            result = runner.resume(path, overrides or (), trust=trust, callbacks=[live])
     show_result(result)
 
 
@@ -107,7 +107,7 @@ def sweep(
         from fedsim.sweeps.display import LiveSweep
 
         with LiveSweep(console) as live:
-            result = run_sweep(file, overrides or (), smoke=smoke, callback=live)
+            result = run_sweep(file, overrides or (), smoke=smoke, callbacks=[live])
     done = len(result.run_ids) - result.failed - result.stopped
     console.print(
         f"runs      {done} finished ({result.reused} of them before), {result.stopped} stopped early, "

@@ -76,6 +76,20 @@ def show(
 
 
 @app.command(rich_help_panel=RESULTS)
+def logs(path: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run, local or a URI.")]) -> None:
+    """Print the log of a run: what its clients printed, and its errors with the whole traceback.
+
+    Example: fedsim logs runs/RUN_ID
+    """
+    with errors(), _conditions():
+        _one(path)
+        from results.log import read_log
+
+        text = read_log(path)
+    console.print(text or "nothing was printed and nothing failed", soft_wrap=True, markup=False, highlight=False)
+
+
+@app.command(rich_help_panel=RESULTS)
 def compare(
     paths: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs or folders of runs, then conditions.")],
     output: Annotated[str, typer.Option(help="The figure to write, a PNG, local or a URI.")] = "compare.png",

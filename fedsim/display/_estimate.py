@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from fedsim.config import Config
-from fedsim.display._live import plain_table, size
+from fedsim.display._tables import plain_table, size
 
 if TYPE_CHECKING:
     from fedsim.engine import Estimate

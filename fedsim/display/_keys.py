@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from rich.table import Table
 
 from fedsim.config import catalogue
-from fedsim.display._live import plain_table
+from fedsim.display._tables import plain_table
 from fedsim.errors import ConfigError
 from fedsim.registry import suggestion
 from fedsim.settings import Catalogue, Key

@@ -1,146 +1,64 @@
-"""Output in the terminal: a live line while a run goes on, and tables at its end."""
+"""A run in the terminal while it goes on: a bar, or a line a round where the output is not a terminal."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
 from rich.table import Table
 
-import results
-from fedsim import runner
-
-_SHOWN_ROUNDS = 25
+from fedsim.callbacks import Run
+from fedsim.display._progress import RunProgress
 
 
-class LiveProgress:
-    """A bar over rounds with accuracy, bpp and time left; nothing when the output is not a terminal."""
+class LiveProgress(RunProgress):
+    """Shows what a run is at, from its start on: its phase, rounds, accuracy, bpp and time left.
+
+    Prints of clients appear above the bar. Where the output is not a terminal, each round is a line.
+    """
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._bar = Progress(
-            TextColumn("round"),
-            MofNCompleteColumn(),
-            BarColumn(),
-            TextColumn("{task.fields[status]}"),
-            TimeRemainingColumn(compact=True),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task("", total=None, status="starting", start=False)
-        self._accuracy = float("nan")  # of the last evaluation
-        #: To pass to :func:`fedsim.run`.
-        self.callbacks = runner.Progress(self._start, self._round)
+        super().__init__()
+        self._console, self._spinner = console, Spinner("dots")
+        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> LiveProgress:
-        self._bar.start()
+        if self._console.is_terminal:
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        self._live.stop()
 
-    def _start(self, rounds: list[dict[str, Any]], total: int, path: str) -> None:
-        if self._console.is_terminal:
-            self._console.print(f"run       {path}", soft_wrap=True)
-        if rounds:
-            self._console.print(f"going on after round {rounds[-1]['round']}")
-        self._bar.start_task(self._task)
-        self._bar.update(
-            self._task,
-            total=total,
-            completed=rounds[-1]["round"] if rounds else 0,
-            status="" if rounds else "fitting head",
+    def start(self, run: Run) -> None:
+        super().start(run)
+        self._print(f"run       {run.path}")
+        if run.stored:
+            self._print(f"going on after round {self.completed}")
+
+    def round(self, run: Run, row: Mapping[str, Any]) -> None:
+        super().round(run, row)
+        if not self._console.is_terminal:
+            parts = (f"round {self.completed}/{self.total}", self.numbers, f"{self.seconds:.1f} s", self.left)
+            self._print("  ".join(part for part in parts if part))
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+    def _render(self) -> RenderableType:
+        line = Table.grid(padding=(0, 1))
+        line.add_row(
+            self._spinner,
+            f"round {self.completed}/{self.total}" if self.run is not None else "",
+            ProgressBar(total=max(self.total, 1), completed=self.completed, width=30),
+            self.numbers,
+            self.left,
         )
-
-    def _round(self, row: dict[str, Any]) -> None:
-        self._accuracy = row.get("accuracy", self._accuracy)
-        status = f"accuracy {self._accuracy:.3f}  uplink {row['uplink_bpp']:.4f} bpp"
-        self._bar.update(self._task, completed=row["round"], status=status)
-
-
-def summary(loaded: results.Results) -> list[Table]:
-    """Tables of one run: its rounds (evenly thinned when there are many) and its totals."""
-    run = loaded.runs.iloc[0]
-    return [rounds_table(loaded.rounds), _totals_table(run, loaded)]
-
-
-def rounds_table(rounds: Any) -> Table:
-    """Rounds, evenly thinned when there are many."""
-    step = -(-len(rounds) // _SHOWN_ROUNDS)
-    shown = rounds[(rounds["round"] % step == 0) | (rounds.index == rounds.index[-1])]
-    masks = bool(rounds["accuracy_expected"].notna().any())
-    table = Table(box=None, pad_edge=False)
-    headings = ["round", "accuracy", *(["expected", "sampled"] if masks else []), "loss", "uplink", "bpp", "seconds"]
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    for row in shown.itertuples():
-        extra = [_share(row.accuracy_expected), _share(row.accuracy_sampled)] if masks else []
-        name = "head" if row.round == 0 else str(row.round)
-        table.add_row(
-            name,
-            _share(row.accuracy),
-            *extra,
-            _share(row.loss),
-            size(row.uplink_bytes),
-            f"{row.uplink_bpp:.4f}",
-            f"{row.round_seconds:.1f}",
-        )
-    return table
-
-
-def _totals_table(run: Any, loaded: results.Results) -> Table:
-    from pandas import isna  # slow to import, and help needs it not
-
-    client_rounds, lost = len(loaded.clients), loaded.clients["error"].notna().sum()
-    clock = loaded.rounds["simulated_clock"].max()
-    gain = 100 * (run.final_accuracy - run.linear_probe_accuracy)
-    best = ""
-    if not isna(run.best_round):
-        best = f"{run.best_accuracy:.3f} in round {run.best_round:.0f}, the best on validation samples"
-    table = Table(box=None, pad_edge=False, show_header=False)
-    uplink, downlink = run.uplink_bytes / client_rounds, run.downlink_bytes / client_rounds
-    for name, value in (
-        ("", ""),
-        ("run", f"{run.run_id} ({run.status})"),
-        ("head", f"{run.linear_probe_accuracy:.3f} accuracy, on the unchanged backbone"),
-        ("final", f"{run.final_accuracy:.3f} accuracy ({gain:+.1f} points)"),
-        *([("best", best)] if best else []),
-        (
-            "uplink",
-            f"{size(run.uplink_bytes)}, {size(uplink)} a client-round; {run.uplink_bpp:.4f} bpp of mask updates",
-        ),
-        ("downlink", f"{size(run.downlink_bytes)}, {size(downlink)} a client-round"),
-        ("masked", f"{run.masked_parameters:,} parameters; float32 would be {size(4 * run.masked_parameters)}"),
-        *([("lost", f"{lost} of {client_rounds} client-rounds")] if lost else []),
-        ("time", f"{run.wall_seconds:.1f} s in rounds"),
-        *([] if isna(clock) else [("world", f"{clock:,.1f} simulated seconds")]),
-        *([("warning", run.warnings)] if isinstance(run.warnings, str) else []),
-    ):
-        table.add_row(name, value)
-    return table
-
-
-def plain_table(*columns: str) -> Table:
-    """An empty table without lines."""
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def size(count: float) -> str:
-    """Bytes with a unit of powers of 1000."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
-def _share(value: float) -> str:
-    return "" if value != value else f"{value:.3f}"
+        return Group(line, f"  {self.phase}")

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from rich.table import Table
 
-from fedsim.display._live import plain_table, rounds_table, size
+from fedsim.display._tables import plain_table, rounds_table, size
 from results import formats
 
 _ABOUT = ["status", "method", "dataset", "backbone", "weights", "partition", "clients", "seed", "masked_parameters"]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 import uuid
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -47,25 +50,31 @@ class Driver:
         with self._lock:
             return self._simulation().stored_rounds()
 
-    def step(self) -> dict[str, Any] | None:
-        """See :meth:`Simulation.step`; None also when interrupted."""
+    def step(self) -> tuple[dict[str, Any] | None, str]:
+        """See :meth:`Simulation.step`; None also when interrupted. With it, what clients printed."""
         with self._lock:
             try:
-                return self._simulation().step()
+                row = self._simulation().step()
             except Interrupted:
-                return None
+                return None, ""
+            return row, self._simulation().output
+
+    def phase(self) -> str:
+        """See :meth:`Simulation.phase`."""
+        return self._opened.phase() if self._opened is not None else "starting"
 
     def interrupt(self) -> None:
         """End the step in progress without storing its round."""
         self._interrupted.set()
 
-    def finish(self, status: str, error: str | None = None) -> dict[str, Any]:
+    def finish(self, status: str, error: str | None = None, trace: str | None = None) -> dict[str, Any]:
         """See :meth:`Simulation.finish`; waits for the step in progress."""
         with self._lock:
-            return self._simulation().finish(status, error)
+            return self._simulation().finish(status, error, trace)
 
 
-# Two threads: one runs rounds, the other can interrupt it.
+# Two threads: one runs rounds, the other can interrupt it, and say what it is at.
+_PHASE_SECONDS = 0.5  # between two questions for the phase
 _OPTIONS = {"num_cpus": 0, "max_restarts": 3, "max_task_retries": 3, "max_concurrency": 2}
 
 
@@ -81,6 +90,8 @@ class RemoteSimulation:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = _OPTIONS | {"scheduling_strategy": here}
         self._driver = Driver.options(**options).remote(config, output, names, command)  # type: ignore[attr-defined]
+        self._phase, self._asked_at = "starting", 0.0
+        self._asked: Any = None  # for the phase
 
     def stored_rounds(self) -> list[dict[str, Any]]:
         """See :meth:`Simulation.stored_rounds`."""
@@ -88,15 +99,29 @@ class RemoteSimulation:
         return rounds
 
     def step(self) -> dict[str, Any] | None:
-        """See :meth:`Simulation.step`."""
-        row: dict[str, Any] | None = _get(self._driver.step.remote())
-        return row
+        """See :meth:`Simulation.step`. What clients printed is printed here."""
+        row, output = _get(self._driver.step.remote())
+        if output:
+            sys.stdout.write(f"{output}\n")
+            sys.stdout.flush()
+        found: dict[str, Any] | None = row
+        return found
 
-    def finish(self, status: str, error: str | None = None) -> dict[str, Any]:
+    def phase(self) -> str:
+        """See :meth:`Simulation.phase`: that of a second ago or two, as nothing is waited for."""
+        with suppress(RayError):  # the driver may be lost, or starting again
+            if self._asked is None and time.monotonic() - self._asked_at >= _PHASE_SECONDS:
+                self._asked, self._asked_at = self._driver.phase.remote(), time.monotonic()
+            elif self._asked is not None and ray.wait([self._asked], timeout=0)[0]:
+                asked, self._asked = self._asked, None
+                self._phase = ray.get(asked)
+        return self._phase
+
+    def finish(self, status: str, error: str | None = None, trace: str | None = None) -> dict[str, Any]:
         """See :meth:`Simulation.finish`; a step in progress is given up."""
         if status != "finished":
             _get(self._driver.interrupt.remote())
-        row: dict[str, Any] = _get(self._driver.finish.remote(status, error))
+        row: dict[str, Any] = _get(self._driver.finish.remote(status, error, trace))
         ray.kill(self._driver)
         return row
 

@@ -22,6 +22,7 @@ from fedsim.engine import (
     Executor,
     PhaseName,
     Prepared,
+    Ready,
     Upload,
 )
 from fedsim.errors import WorkerLostError, in_words
@@ -84,6 +85,7 @@ class RayExecutor(Executor):
         self._pool = Pool(self._workers, config.cluster, interrupted or threading.Event())
         self._together = config.train.together if config.train is not None else 1
         self._largest: dict[PhaseName, int] = {}  # bytes of an upload
+        self._ready: dict[int, Ready] = {}  # by worker
         self._published: tuple[Broadcast, Any] | None = None
 
     def prepare(self) -> Prepared:
@@ -91,7 +93,12 @@ class RayExecutor(Executor):
             return self._workers[worker].prepare.options(num_returns="streaming").remote()
 
         queue = Queue([[worker] for worker in range(len(self._workers))], shared=False, whole=True)
-        done = [value for _, value, _ in self._pool.collect(queue, submit, "the prefix features of worker {}")]
+        done: list[Prepared] = []
+        for worker, value, _ in self._pool.collect(queue, submit, "the prefix features of worker {}"):
+            if isinstance(value, Ready):
+                self._ready[worker] = value
+            else:
+                done.append(value)
         warnings = dict.fromkeys(text for part in done for text in part.warnings)
         return Prepared(
             sum(part.images for part in done),
@@ -99,6 +106,9 @@ class RayExecutor(Executor):
             max(part.seconds for part in done),
             tuple(warnings),
         )
+
+    def ready(self) -> Ready | None:
+        return min(list(self._ready.values()), key=lambda ready: ready.images, default=None)
 
     def train(
         self,

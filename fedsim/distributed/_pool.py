@@ -13,6 +13,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskErr
 
 from fedsim.distributed._queue import Queue
 from fedsim.distributed._worker import Interrupted
+from fedsim.engine import Ready
 from fedsim.errors import ResourceError, WorkerLostError
 from fedsim.settings import ClusterSettings
 
@@ -49,6 +50,8 @@ class Pool:
         lossy: bool = False,
     ) -> Iterator[tuple[int, Any, int]]:
         """Stream a value for every item that workers owe, whatever dies meanwhile: (item, value, attempt).
+
+        A :class:`Ready` is no value, but the state of an item in progress, with attempt 0.
 
         Args:
             queue: the items.
@@ -118,6 +121,9 @@ class Pool:
                 else:
                     since[worker] = time.monotonic()
                     for value in values:
+                        if isinstance(value, Ready):  # the item is not done yet
+                            yield running[worker][0], value, 0
+                            continue
                         item = running[worker].pop(0)
                         queue.done(item)
                         yield item, value, 1 + losses.get(item, 0)

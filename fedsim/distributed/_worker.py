@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import numpy as np
 import ray
 
 from fedsim.config import Config
-from fedsim.engine import Broadcast, EvaluationSums, LocalTrainer, PhaseName, Prepared, Upload, set_threads
+from fedsim.engine import Broadcast, EvaluationSums, LocalTrainer, PhaseName, Prepared, Ready, Upload, set_threads
 
 _RESTARTS = 5  # deaths of a worker while it restarts that are tolerated
+_TOLD_SECONDS = 1.0  # between two notes of what is ready
 _BATCH_SECONDS, _BATCHED = 0.05, 1000  # of work, and values, that are sent together
 T = TypeVar("T")
 
@@ -29,9 +31,14 @@ class Worker:
         set_threads(config.cluster.cpus_per_worker)
         self._trainer = LocalTrainer(config)
 
-    def prepare(self) -> Iterator[list[Prepared]]:
-        """One value, when the prefix features are there: a stream of lists, as all work is."""
-        yield [self._trainer.prepare()]
+    def prepare(self) -> Iterator[list[Prepared | Ready]]:
+        """One value, when the prefix features are there: a stream of lists, as all work is. Before it, how many are."""
+        with ThreadPoolExecutor(1, "prepare") as thread:
+            preparing = thread.submit(self._trainer.prepare)
+            while not wait([preparing], _TOLD_SECONDS).done:
+                if (ready := self._trainer.ready()) is not None:
+                    yield [ready]
+        yield [preparing.result()]
 
     def train(
         self,

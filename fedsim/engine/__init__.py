@@ -10,7 +10,7 @@ from fedsim.engine._phases import make_clients, make_model
 from fedsim.engine._rows import RoundOutcome, run_row
 from fedsim.engine._simulation import Simulation
 from fedsim.engine._trainer import LocalTrainer, set_threads
-from fedsim.engine._types import Broadcast, EvaluationSums, PhaseName, Prepared, Upload
+from fedsim.engine._types import Broadcast, EvaluationSums, PhaseName, Prepared, Ready, Upload
 
 __all__ = [
     "Broadcast",
@@ -21,6 +21,7 @@ __all__ = [
     "LocalTrainer",
     "PhaseName",
     "Prepared",
+    "Ready",
     "RoundOutcome",
     "SerialExecutor",
     "Simulation",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from fedsim.config import Config
 from fedsim.engine._trainer import LocalTrainer, set_threads
-from fedsim.engine._types import Broadcast, EvaluationSums, PhaseName, Prepared, Upload
+from fedsim.engine._types import Broadcast, EvaluationSums, PhaseName, Prepared, Ready, Upload
 
 
 class Executor(ABC):
@@ -16,6 +16,10 @@ class Executor(ABC):
     @abstractmethod
     def prepare(self) -> Prepared:
         """Have all prefix features computed; images are summed over all workers, seconds are those of the slowest."""
+
+    def ready(self) -> Ready | None:
+        """The state of :meth:`prepare`, for another thread while it works, on the slowest node; None: not known."""
+        return None
 
     @abstractmethod
     def train(
@@ -51,6 +55,9 @@ class SerialExecutor(Executor):
 
     def prepare(self) -> Prepared:
         return self.trainer.prepare()
+
+    def ready(self) -> Ready | None:
+        return self.trainer.ready()
 
     def train(
         self,

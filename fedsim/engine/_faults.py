@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sysconfig
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,19 +10,32 @@ from pathlib import Path
 
 import torch
 
+import deltamask as dm
 from fedsim.errors import ResourceError
 
 _OWN = str(Path(__file__).parents[1])
+#: Code that is not the user's: this project, libraries and Python itself.
+_OTHERS = (
+    _OWN,
+    str(Path(dm.__file__).parent),
+    *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
+)
 
 
 def describe(error: Exception) -> str:
-    """The error in a line, and below it the calls that led there, from the first one outside this package on."""
+    """The error in a line, with the last line of the user's own code, if any, and below it the calls that led there.
+
+    They begin with the first one outside this package.
+    """
     frames = traceback.extract_tb(error.__traceback__)
     foreign = next(
         (index for index, frame in enumerate(frames) if not frame.filename.startswith(_OWN)), len(frames) - 1
     )
     calls = "".join(traceback.format_list(frames[foreign:]))
-    return f"{type(error).__name__}: {error}\n{calls}".rstrip()
+    own = [frame for frame in frames if not frame.filename.startswith(_OTHERS)]
+    place = f" ({own[-1].filename}:{own[-1].lineno}, in {own[-1].name})" if own else ""
+    first, _, more = f"{type(error).__name__}: {error}".partition("\n")
+    return "\n".join(part for part in (first + place, more, calls.rstrip()) if part)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 from fedsim.config import Config
 from fedsim.engine._types import PieceSums, total
 from fedsim.engine._world import Report
+from fedsim.settings import LogSettings
 from results.fairness import MEASURES, over_clients
 
 _EVALUATION_COLUMNS = {"mean": "accuracy", "expected": "accuracy_expected", "sampled": "accuracy_sampled"}
@@ -27,6 +28,7 @@ class RoundOutcome:
 
 def run_row(config: Config, started_at: datetime) -> dict[str, Any]:
     """Columns of the ``runs`` table that are known of every run from its start."""
+    stored = config.model_dump(mode="json", exclude={"log"} if config.log == LogSettings() else None)
     return {
         "run_id": config.run_id,
         "method": config.method.name,
@@ -38,7 +40,7 @@ def run_row(config: Config, started_at: datetime) -> dict[str, Any]:
         "participation": config.participation,
         "rounds": config.rounds,
         "seed": config.seed,
-        "config": json.dumps(config.model_dump(mode="json")),
+        "config": json.dumps(stored),
         "started_at": started_at,
     }
 

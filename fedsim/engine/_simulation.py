@@ -16,10 +16,12 @@ from fedsim.config import Config
 from fedsim.engine._executors import Executor
 from fedsim.engine._extension import shorter_run
 from fedsim.engine._federation import Federation
+from fedsim.engine._following import FollowedExecutor
 from fedsim.engine._records import Records
 from fedsim.engine._rows import run_row
 from fedsim.errors import CheckpointError
 from fedsim.provenance import describe_machine, git_commit
+from results.log import RunLog
 
 
 class Simulation:
@@ -33,6 +35,9 @@ class Simulation:
         output: folder of all runs, absolute where it is local.
         command: command line to store with the results.
         tried: values of the configuration that a search chose, to store likewise.
+
+    Attributes:
+        output: what clients printed in the last round, each line after the client's name.
     """
 
     def __init__(
@@ -43,10 +48,11 @@ class Simulation:
         command: str = "",
         tried: Mapping[str, Any] | None = None,
     ) -> None:
-        self._config, self._executor = config, executor
+        self._config, self._executor = config, FollowedExecutor(executor)
         self._store = results.RunStore(output, config.run_id)
         self._store.lock()
-        self._federation = Federation(config, executor)
+        self._log, self.output = RunLog(self._store), ""
+        self._federation = Federation(config, self._executor)
         self._records = Records(self._store, output, config.cluster)
         expected = self._federation.state()
         state = self._records.resume(expected)
@@ -87,19 +93,38 @@ class Simulation:
         self._between_rounds = False
         outcome = self._federation.run_round()
         self._records.add(outcome)
+        self._take_output(outcome.round["round"])
         self._between_rounds = True
         if self._records.checkpoint_due() and not self._federation.done:
             self._records.checkpoint(self._federation.state())
         return outcome.round
 
-    def finish(self, status: str, error: str | None = None) -> dict[str, Any]:
+    def _take_output(self, round_index: int) -> None:
+        self.output = self._executor.take_output()
+        if self.output:
+            self._log.add(f"printed in round {round_index}:\n{self.output}")
+
+    def phase(self) -> str:
+        """The work in progress, in words."""
+        return self._executor.phase
+
+    def finish(self, status: str, error: str | None = None, trace: str | None = None) -> dict[str, Any]:
         """End the run with a status of :data:`results.schema.STATUSES`; return its row of the ``runs`` table.
+
+        Args:
+            status: the status.
+            error: what failed, for the table.
+            trace: the same with all calls that led there, for the log.
 
         Raises:
             DamagedError: the run was to be ``finished``, and rounds that it had stored are missing or changed.
             OwnershipError: another process took the run over.
         """
         self._executor.close()
+        self._take_output(self._records.next_round)
+        if trace is not None:
+            self._log.add(f"{status}:\n{trace}")
+        self._log.write()
         if self._between_rounds and (status != "finished"):
             self._records.checkpoint(self._federation.state())
         rounds, lost = self._records.close()

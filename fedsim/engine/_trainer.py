@@ -22,8 +22,9 @@ from fedsim.engine._device import keep_freed_memory, open_device
 from fedsim.engine._evaluation import evaluated
 from fedsim.engine._faults import describe, out_of_memory
 from fedsim.engine._held_out import HeldOutSamples
+from fedsim.engine._output import last, named_output
 from fedsim.engine._phases import make_clients, make_model
-from fedsim.engine._types import Broadcast, EvaluationSums, HeldOut, PhaseName, Prepared, Upload
+from fedsim.engine._types import Broadcast, EvaluationSums, HeldOut, PhaseName, Prepared, Ready, Upload
 from fedsim.errors import FedsimError
 from fedsim.features import PrefixFeatures
 from fedsim.methods import ClientTask, MethodClient, Trained
@@ -76,6 +77,11 @@ class LocalTrainer:
                 self._clients["method"].warm_up(self._features["train"](np.arange(1)))
         return self._prepared
 
+    def ready(self) -> Ready | None:
+        """Images whose prefix features are there; None where they are not kept, or computed when they are needed."""
+        parts = [part for features in self._features.values() if (part := features.ready()) is not None]
+        return Ready(*map(sum, zip(*parts, strict=True))) if parts else None
+
     def train(
         self,
         phase: PhaseName,
@@ -115,9 +121,11 @@ class LocalTrainer:
         """Uploads of clients that are trained at once; none where one fails, which one by one will tell."""
         started = time.perf_counter()
         try:
-            trained = method.train_together(state, tasks)
-            seconds = (time.perf_counter() - started) / len(tasks)
-            return [self._encoded(method, state, *pair, seconds) for pair in zip(tasks, trained, strict=True)]
+            with named_output(f"clients {tasks[0].client} to {tasks[-1].client}") as printed:
+                trained = method.train_together(state, tasks)
+                seconds = (time.perf_counter() - started) / len(tasks)
+                uploads = [self._encoded(method, state, *pair, seconds) for pair in zip(tasks, trained, strict=True)]
+            return [replace(uploads[0], output=last(printed)), *uploads[1:]]
         except (FedsimError, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception:
@@ -126,13 +134,17 @@ class LocalTrainer:
     def _train(self, method: MethodClient[Any], state: Any, task: ClientTask, *, alone: bool) -> Upload:
         started = time.perf_counter()
         try:
-            trained = method.train(state, task) if alone else method.train_together(state, [task])[0]
-            return self._encoded(method, state, task, trained, time.perf_counter() - started)
+            with named_output(f"client {task.client}") as printed:
+                trained = method.train(state, task) if alone else method.train_together(state, [task])[0]
+                upload = self._encoded(method, state, task, trained, time.perf_counter() - started)
+            return replace(upload, output=last(printed)) if printed else upload
         except (FedsimError, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # of a method, often somebody's own
             seconds, samples = time.perf_counter() - started, len(task.labels)
-            return Upload(task.client, samples, Update(b""), None, seconds, 0.0, error=describe(error))
+            output = last(printed)
+            told = describe(error) + (f"\nprinted before:\n{output}" if output else "")
+            return Upload(task.client, samples, Update(b""), None, seconds, 0.0, error=told, output=output)
 
     def _encoded(
         self, method: MethodClient[Any], state: Any, task: ClientTask, trained: Trained, train_seconds: float

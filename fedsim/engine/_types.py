@@ -76,6 +76,7 @@ class Upload:
         kept: whether the client keeps something for its next round, which is not sent.
         attempt: 1, or more when it was computed again because a worker was lost.
         error: what went wrong, and below it where; ``update`` is empty then. None where nothing did.
+        output: what it printed, each line after its name, which is not sent.
         held_out: how the client fares, which is not sent; None where that is not evaluated.
     """
 
@@ -89,6 +90,7 @@ class Upload:
     attempt: int = 1
     error: str | None = None
     held_out: HeldOut | None = None
+    output: str = ""
 
     def without_payload(self) -> Upload:
         """The same with nothing to send."""
@@ -138,6 +140,14 @@ def total(pieces: list[PieceSums], name: str) -> EvaluationSums:
     """The sums of one evaluation over pieces, of which there is at least one."""
     first, *others = (piece[name] for piece in pieces)
     return sum(others, first)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Images whose prefix features are there on a node, whoever computed them, of all that it needs."""
+
+    images: int
+    total: int
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,10 @@ class PrefixFeatures:
         self._check(built.corrupt, len(self._images))
         return built
 
+    def ready(self) -> tuple[int, int] | None:
+        """Images whose features are in the store, and all; None without a store, or where few are needed."""
+        return None if self._store is None or self._lazy else (self._store.ready(), len(self._images))
+
     def complete(self, rows: np.ndarray) -> None:
         """Compute those of some images that are needed and not there, together.
 

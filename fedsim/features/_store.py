@@ -125,6 +125,10 @@ class FeatureStore:
                 self._set_mark(row, of_row)
         return int(missing.size)
 
+    def ready(self) -> int:
+        """Rows that are done, whoever computed them; where few rows are missing, up to a block too many."""
+        return min(int((self._seen["done"] == 1).sum()) * self._block, len(self._features))
+
     def corrupt(self) -> list[str]:
         """Names of the undecodable images that were found so far, whoever found them."""
         if not self._corrupt.exists():

@@ -14,6 +14,7 @@ from fedsim.settings._groups import (
     PhaseSettings,
     TrainSettings,
 )
+from fedsim.settings._log import LogSettings
 from fedsim.settings._member import Members, validate_member
 from fedsim.settings._privacy import PrivacySettings
 from fedsim.settings._settings import Settings, by_content, explain_errors, no_result, unless_default
@@ -30,6 +31,7 @@ __all__ = [
     "Experiment",
     "HeadSettings",
     "Key",
+    "LogSettings",
     "Members",
     "MethodSettings",
     "ModelSettings",

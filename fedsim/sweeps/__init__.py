@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedsim.callbacks import Callback
 from fedsim.sweeps.config import load_sweep
 
 if TYPE_CHECKING:
-    from fedsim.sweeps.tracker import SweepCallback, SweepResult
+    from fedsim.sweeps.tracker import SweepResult
 
 
 def sweep(
@@ -17,7 +19,7 @@ def sweep(
     overrides: Iterable[str] = (),
     *,
     smoke: bool = False,
-    callback: SweepCallback | None = None,
+    callbacks: Iterable[Callback] = (),
 ) -> SweepResult:
     """Run a sweep, or what is not yet finished of it.
 
@@ -29,12 +31,14 @@ def sweep(
         source: a nested mapping, or the path of a YAML file.
         overrides: ``"key=value"``; keys of the sweep such as ``search.trials``, all others of ``base``.
         smoke: shrink it to minutes on two cores, with embedded data and backbone.
-        callback: told as the sweep goes on.
+        callbacks: told of its runs as they go on, after those of the ``log`` group of ``base``.
 
     Raises:
         ConfigError: the sweep, or a configuration in it, is invalid.
+        CallbackError: a callback raised; the sweep went on without it to its end.
         KeyboardInterrupt: interrupted; the same call goes on.
     """
     from fedsim.sweeps.runner import run_sweep  # imports Ray Tune
 
-    return run_sweep(load_sweep(source, overrides, smoke=smoke), callback)
+    name = "sweep" if isinstance(source, Mapping) else Path(source).stem
+    return run_sweep(load_sweep(source, overrides, smoke=smoke), callbacks, name)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 import results
+from fedsim.config import NO_RESULT
 from fedsim.errors import ConfigError
 from fedsim.settings import (
     MOVED,
@@ -139,7 +140,7 @@ class SweepConfig(Settings):
     def _conditions_come_first(cls, space: dict[str, Dimension]) -> dict[str, Dimension]:
         before: dict[str, Dimension] = {}
         for key, dimension in space.items():
-            if key == "output" or key.split(".")[0] == "cluster":
+            if key.split(".")[0] in NO_RESULT:
                 raise ValueError(f"{key}: found a key that does not change results, allowed: any other")
             for other in dimension.when:
                 if other in MOVED:

@@ -12,21 +12,21 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from fedsim.sweeps.plan import Job
-from fedsim.sweeps.tracker import SweepCallback
+from fedsim.callbacks import Callback, Run
+from fedsim.display import duration
 
 _SHOWN = 8
 
 
-class LiveSweep(SweepCallback):
+class LiveSweep(Callback):
     """Runs done, running and failed, the best so far, throughput and time left."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._total, self._started = 0, time.monotonic()
         self._counts = dict.fromkeys(("finished", "stopped", "failed", "reused"), 0)
-        self._running: dict[str, tuple[Job, Mapping[str, Any]]] = {}
-        self._best: tuple[Mapping[str, Any], Job] | None = None
+        self._running: dict[str, tuple[Run, Mapping[str, Any]]] = {}
+        self._best: tuple[Mapping[str, Any], Run] | None = None
         self._client_rounds = 0
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=2, transient=True)
 
@@ -40,29 +40,33 @@ class LiveSweep(SweepCallback):
     ) -> None:
         self._live.stop()
 
-    def begin(self, total: int, output: str) -> None:
-        self._total = total
-        self._console.print(f"sweep     {total} runs in {output}", soft_wrap=True, highlight=False)
+    def start(self, run: Run) -> None:
+        self._introduce(run)
+        self._running[run.config.run_id] = run, {}
 
-    def started(self, job: Job) -> None:
-        self._running[job.config.run_id] = job, {}
-
-    def round(self, job: Job, row: Mapping[str, Any]) -> None:
-        self._running[job.config.run_id] = job, row
+    def round(self, run: Run, row: Mapping[str, Any]) -> None:
+        self._running[run.config.run_id] = run, row
         self._client_rounds += row["participants"]
 
-    def ended(self, job: Job, row: Mapping[str, Any], *, reused: bool) -> None:
-        self._running.pop(job.config.run_id, None)
-        status = "reused" if reused else row["status"]
+    def end(self, run: Run, row: Mapping[str, Any]) -> None:
+        self._introduce(run)
+        self._running.pop(run.config.run_id, None)
+        status = "reused" if run.reused else row["status"]
         self._counts[status] += 1
         accuracy = row.get("validation_accuracy")
         if accuracy is not None and (self._best is None or accuracy > self._best[0]["validation_accuracy"]):
-            self._best = row, job
-        if not reused:
+            self._best = row, run
+        if not run.reused:
             number = sum(self._counts.values())
-            what = f"failed: {row['error']}" if status == "failed" else f"{status}  {_numbers(row, 'final_accuracy')}"
-            line = f"{number}/{self._total}  {_values(job) or row['run_id']}  {what}"
-            self._console.print(line, soft_wrap=True, markup=False, highlight=False)
+            self._print(f"{number}/{self._total}  {_values(run) or row['run_id']}  {_outcome(run, row)}")
+
+    def _introduce(self, run: Run) -> None:
+        if not self._total and run.sweep is not None:
+            self._total = run.sweep.total
+            self._print(f"sweep     {self._total} runs in {run.sweep.output}")
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True, markup=False, highlight=False)
 
     def _render(self) -> RenderableType:
         ended, seconds = sum(self._counts.values()), time.monotonic() - self._started
@@ -72,21 +76,27 @@ class LiveSweep(SweepCallback):
         totals.add_row("runs", f"{ended}/{self._total} ended ({counts or 'none'}), {len(self._running)} running")
         totals.add_row("", ProgressBar(total=max(self._total, 1), completed=ended, width=50))
         if self._best is not None:
-            row, job = self._best
-            totals.add_row("best", f"validation {_numbers(row, 'validation_accuracy')}  {_values(job)}")
+            row, run = self._best
+            totals.add_row("best", f"validation {_numbers(row, 'validation_accuracy')}  {_values(run)}")
         totals.add_row("speed", f"{self._client_rounds / max(seconds, 1e-9):.1f} client-rounds a second")
         if computed:
-            totals.add_row("left", f"about {_duration(seconds / computed * (self._total - ended))}")
+            totals.add_row("left", f"about {duration(seconds / computed * (self._total - ended))}")
         running = Table(box=None, pad_edge=False, show_header=False)
-        for job, row in list(self._running.values())[:_SHOWN]:
-            place = f"round {row['round']}/{job.config.rounds}" if row else "starting"
-            running.add_row("  " + place, _numbers(row, "accuracy") if row else "", _values(job))
+        for run, row in list(self._running.values())[:_SHOWN]:
+            place = f"round {row['round']}/{run.config.rounds}" if row else "starting"
+            running.add_row("  " + place, _numbers(row, "accuracy") if row else "", _values(run))
         return Group(totals, running)
 
 
-def _values(job: Job) -> str:
+def _outcome(run: Run, row: Mapping[str, Any]) -> str:
+    if row["status"] != "failed":
+        return f"{row['status']}  {_numbers(row, 'final_accuracy')}"
+    return f"failed: {row['error'].partition(chr(10))[0]}\n          all of it: fedsim logs {run.path}"
+
+
+def _values(run: Run) -> str:
     return ", ".join(
-        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in job.values.items()
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in run.values.items()
     )
 
 
@@ -97,9 +107,3 @@ def _numbers(row: Mapping[str, Any], accuracy: str) -> str:
     if row.get("uplink_bpp") is not None:
         parts.append(f"{row['uplink_bpp']:.4f} bpp")
     return "  ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -72,6 +72,8 @@ class Plan:
             raise ConfigError(f"space: found a condition (when) on {unknown[0]}, allowed: a key that some run has")
         _check_validation(sweep, configs)
         outputs = [config.output for config in configs]
+        #: The ``log`` group of all runs.
+        self.log = configs[0].log
         #: Folder of all runs, absolute where it is local.
         self.output = outputs[0] if "://" in outputs[0] else os.path.abspath(outputs[0])
         for index in range(len(points)):

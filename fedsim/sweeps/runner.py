@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+from collections.abc import Iterable
 from typing import Any
 
 from ray import tune
@@ -12,11 +13,12 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from fedsim.callbacks import Callback
 from fedsim.distributed import connect
 from fedsim.provenance import command_line
 from fedsim.sweeps.config import SweepConfig
 from fedsim.sweeps.plan import Plan
-from fedsim.sweeps.tracker import SweepCallback, SweepResult, Tracker
+from fedsim.sweeps.tracker import SweepResult, Tracker
 from fedsim.sweeps.trial import Trial, trial_resources
 
 _SWITCHES = {
@@ -28,10 +30,9 @@ _SWITCHES = {
 }
 
 
-def run_sweep(sweep: SweepConfig, callback: SweepCallback | None = None) -> SweepResult:
-    """Run what is not yet finished of a sweep; see :func:`fedsim.sweep`."""
-    plan = Plan(sweep)
-    tracker = Tracker(plan, callback)
+def run_sweep(sweep: SweepConfig, callbacks: Iterable[Callback] = (), name: str = "sweep") -> SweepResult:
+    """Run what is not yet finished of a sweep called ``name``; see :func:`fedsim.sweep`."""
+    tracker = Tracker(plan := Plan(sweep), callbacks, name)
     if not tracker.only_reused():
         for name, value in _SWITCHES.items():  # before Ray starts, whose processes inherit them
             os.environ.setdefault(name, value)
@@ -40,6 +41,7 @@ def run_sweep(sweep: SweepConfig, callback: SweepCallback | None = None) -> Swee
     tracker.settle()
     if not plan.done:
         raise KeyboardInterrupt
+    tracker.callbacks.check()
     return tracker.result()
 
 

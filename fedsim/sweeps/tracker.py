@@ -1,31 +1,16 @@
-"""The tracker of a sweep: its jobs, their rows in the results, and the callback that is told of them; without Ray."""
+"""The tracker of a sweep: its jobs, their rows in the results, and the callbacks that are told of them; without Ray."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 import results
+from fedsim.callbacks import Callback, CallbackGroup, Run, Sweep, loggers
 from fedsim.engine import run_row
 from fedsim.sweeps.plan import Job, Plan
-
-
-class SweepCallback:
-    """Callbacks while a sweep goes on; a subclass shows it."""
-
-    def begin(self, total: int, output: str) -> None:
-        """Before the first run; ``total`` is the number of runs."""
-
-    def started(self, job: Job) -> None:
-        """A run begins, or begins again."""
-
-    def round(self, job: Job, row: Mapping[str, Any]) -> None:
-        """A row of the rounds table."""
-
-    def ended(self, job: Job, row: Mapping[str, Any], *, reused: bool) -> None:
-        """A run has ended, or had ended before (``reused``); its row of the runs table."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +37,23 @@ class SweepResult:
 
 
 class Tracker:
-    """Brings together the plan, the stored runs and what happens to trials."""
+    """Brings together the plan, the stored runs and what happens to trials.
 
-    def __init__(self, plan: Plan, callback: SweepCallback | None) -> None:
-        self._plan, self._callback = plan, callback or SweepCallback()
+    Args:
+        plan: of the sweep.
+        callbacks: are told of all runs, after those of the plan's ``log`` group.
+        name: of the sweep.
+    """
+
+    def __init__(self, plan: Plan, callbacks: Iterable[Callback], name: str) -> None:
+        self._plan = plan
+        self.callbacks = CallbackGroup([*loggers(plan.log), *callbacks])
         self.output = plan.output
+        self._sweep = Sweep(name, plan.total, plan.output)
         self.jobs: dict[str, Job] = {}  # of Tune's trials
         self._statuses: dict[str, str] = {}
         self._reused = 0
         self._following: Job | None = None
-        self._callback.begin(plan.total, self.output)
 
     def only_reused(self) -> bool:
         """Take what had finished before, up to the first job that has to run; whether there is none."""
@@ -93,11 +85,11 @@ class Tracker:
 
     def started(self, trial: str) -> None:
         """A trial begins, or begins again."""
-        self._callback.started(self.jobs[trial])
+        self.callbacks.start(self._run(self.jobs[trial]))
 
     def round(self, trial: str, row: Mapping[str, Any]) -> None:
         """A trial has a new row of the rounds table."""
-        self._callback.round(self.jobs[trial], row)
+        self.callbacks.round(self._run(self.jobs[trial]), row)
 
     def ended(self, trial: str, error: str | None) -> None:
         """A trial has ended: failed for good with an error, or is finished, or was stopped early by the scheduler."""
@@ -127,8 +119,11 @@ class Tracker:
 
     def _end(self, job: Job, row: Mapping[str, Any], *, reused: bool) -> None:
         self._statuses[job.config.run_id] = row["status"]
-        self._callback.ended(job, row, reused=reused)
+        self.callbacks.end(self._run(job, reused=reused), row)
         self._plan.tell(job, row if row["status"] == "finished" else None)
+
+    def _run(self, job: Job, *, reused: bool = False) -> Run:
+        return Run(job.config, self._store(job).location, values=job.values, reused=reused, sweep=self._sweep)
 
     def _store(self, job: Job) -> results.RunStore:
         return results.RunStore(self.output, job.config.run_id)

@@ -11,8 +11,9 @@ from ray import tune
 from fedsim.config import Config
 from fedsim.distributed import RayExecutor, start_workers
 from fedsim.engine import Executor, SerialExecutor, Simulation, run_row, set_threads
-from fedsim.errors import ConfigError, DataError, in_words
+from fedsim.errors import ConfigError, DataError, full_trace, in_words
 from results import OwnershipError, RunStore
+from results.log import RunLog
 
 
 class Trial(tune.Trainable):
@@ -56,21 +57,23 @@ class Trial(tune.Trainable):
         """End a run that was stopped before its last round."""
         self._finish("interrupted")
 
-    def _finish(self, status: str, error: str | None = None) -> None:
+    def _finish(self, status: str, error: str | None = None, trace: str | None = None) -> None:
         if self._simulation is not None:
             simulation, self._simulation = self._simulation, None
-            simulation.finish(status, error)
+            simulation.finish(status, error, trace)
 
     def _fail(self, run: Config, error: Exception) -> None:
         """Store an error, also of a run that could not even begin; unless what is stored is another process's."""
         if isinstance(error, OwnershipError):
             self._simulation = None
         elif self._simulation is not None:
-            self._finish("failed", in_words(error))
+            self._finish("failed", in_words(error), full_trace(error))
         else:
-            row = run_row(run, datetime.now(timezone.utc))
+            row, store = run_row(run, datetime.now(timezone.utc)), RunStore(self._trial["output"], run.run_id)
             with suppress(OwnershipError):
-                RunStore(self._trial["output"], run.run_id).end("failed", in_words(error), row)
+                store.lock()
+                RunLog(store).add(f"failed:\n{full_trace(error)}")
+                store.end("failed", in_words(error), row)
 
 
 def _executor(config: Config) -> Executor:

@@ -16,6 +16,7 @@ import argparse
 import os
 import threading
 import time
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ class Memory(threading.Thread):
 def measure(config: fedsim.Config, flops: float, peak: float) -> dict[str, Any]:
     """One row: a run's rounds after the first, without the last one's evaluation."""
     with Memory() as memory:
-        result = fedsim.run(config, fresh=True, progress=fedsim.Progress(on_round=_tell)).load()
+        result = fedsim.run(config, fresh=True, callbacks=[Seconds()]).load()
     rounds = result.rounds[result.rounds["round"] >= 2]
     clients = result.clients[result.clients["round"] >= 2]
     seconds = (rounds["round_seconds"] - rounds["evaluate_seconds"]).median()
@@ -138,10 +139,13 @@ def measure(config: fedsim.Config, flops: float, peak: float) -> dict[str, Any]:
     }
 
 
-def _tell(row: dict[str, Any]) -> None:
-    parts = ("round", "train", "encode", "decode", "aggregate", "evaluate", "prefix")
-    seconds = {part: row[f"{part}_seconds"] for part in parts if f"{part}_seconds" in row}
-    print(f"  round {row['round']}", {part: round(value, 2) for part, value in seconds.items()}, flush=True)
+class Seconds(fedsim.Callback):
+    """Prints where the time of each round went."""
+
+    def round(self, run: fedsim.Run, row: Mapping[str, Any]) -> None:
+        parts = ("round", "train", "encode", "decode", "aggregate", "evaluate", "prefix")
+        seconds = {part: row[f"{part}_seconds"] for part in parts if f"{part}_seconds" in row}
+        print(f"  round {row['round']}", {part: round(value, 2) for part, value in seconds.items()}, flush=True)
 
 
 def table(frame: pd.DataFrame) -> str:

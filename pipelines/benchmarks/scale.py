@@ -73,10 +73,19 @@ def federated(output: str, clients: int, cohort: int, in_world: bool = False) ->
         "cluster": {"workers": 1},
     }
     fedsim.run(tree, fresh=True)  # stores the prefix features that its clients need
-    memory: dict[str, int] = {}
-    progress = fedsim.Progress(on_round=lambda row: memory.update(peaks()))
-    result = fedsim.run(tree, fresh=True, progress=progress).load()
-    return {"method": "fedavg", **_of_rounds(result), **memory}
+    memory = Memory()
+    result = fedsim.run(tree, fresh=True, callbacks=[memory]).load()
+    return {"method": "fedavg", **_of_rounds(result), **memory.peaks}
+
+
+class Memory(fedsim.Callback):
+    """Looks at the memory of all processes after each round."""
+
+    def __init__(self) -> None:
+        self.peaks: dict[str, int] = {}
+
+    def round(self, run: fedsim.Run, row: Mapping[str, Any]) -> None:
+        self.peaks = peaks()
 
 
 def world(output: str, clients: int) -> dict[str, Any]:

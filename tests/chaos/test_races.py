@@ -12,6 +12,7 @@ import pytest
 
 import fedsim
 import results
+from tests.callbacks import Told
 from tests.chaos.case import differences
 
 _KEYS = ("rounds=4", "data.train_samples=120", "data.test_samples=60", "partition.clients=3", "model.masked_blocks=1")
@@ -22,10 +23,10 @@ def _run(output: str, delay: float) -> str:
     """Run the experiment, after some time and with some between rounds: what came of it."""
     time.sleep(delay)
     rng = random.Random(f"{output} {delay}")
-    progress = fedsim.Progress(on_round=lambda row: time.sleep(rng.uniform(0, 0.2)))
+    callbacks = [Told(lambda row: time.sleep(rng.uniform(0, 0.2)))]
     keys = [*_KEYS, "cluster.executor=serial", "cluster.checkpoint_seconds=0", f"output={output}"]
     with suppress(results.OwnershipError):
-        return "reused" if fedsim.run(fedsim.load_config(None, keys), progress=progress).reused else "finished"
+        return "reused" if fedsim.run(fedsim.load_config(None, keys), callbacks=callbacks).reused else "finished"
     return "lost"
 
 

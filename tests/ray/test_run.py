@@ -9,9 +9,11 @@ from PIL import Image
 
 import fedsim
 import results
-from fedsim import ResourceError, WorkerLostError
+from fedsim import CallbackError, ResourceError, WorkerLostError
 from fedsim.distributed import RemoteSimulation, _driver
 from fedsim.errors import DataError
+from results.log import read_log
+from tests.callbacks import Told
 from tests.processes import actors, wait_for_exit, wait_until
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -27,13 +29,13 @@ def undisturbed(small_config, tmp_path):
 
 def test_a_run_through_ray_equals_a_serial_one(small_config, tmp_path, undisturbed):
     rows, started = [], []
-    progress = fedsim.Progress(on_start=lambda *arguments: started.append(arguments), on_round=rows.append)
+    callbacks = [Told(rows.append, started.append)]
     config = small_config("cluster.executor=ray", "cluster.workers=2")
-    result = fedsim.run(config, progress=progress)
+    result = fedsim.run(config, callbacks=callbacks)
     loaded = result.load()
     assert loaded.rounds[SAME].equals(undisturbed[SAME])
     assert [row["round"] for row in rows] == [0, 1, 2]
-    assert started == [([], 2, str(tmp_path / config.run_id))]
+    assert [(run.stored, run.config.rounds, run.path) for run in started] == [((), 2, str(tmp_path / config.run_id))]
     run = loaded.runs.iloc[0]
     assert run.status == "finished"
     assert run.final_accuracy == undisturbed["accuracy"].iloc[-1]
@@ -56,7 +58,7 @@ def test_the_clock_is_the_same_on_any_number_of_workers_and_after_a_kill(small_c
             kill_actor("Worker")
 
     config = small_config(*keys, "cluster.executor=ray", "cluster.workers=2")
-    found = fedsim.run(config, progress=fedsim.Progress(on_round=kill)).load()
+    found = fedsim.run(config, callbacks=[Told(kill)]).load()
     same = ["state_digest", "simulated_clock", "uplink_bytes", "downlink_bytes", "participants", "lost_clients"]
     assert found.rounds[same].equals(serial.rounds[same])
     same = ["round", "client", "staleness", "client_accuracy", "personal_accuracy", "held_out_samples"]
@@ -98,7 +100,7 @@ def test_a_driver_that_is_lost_for_good_is_one_line_and_a_true_status(small_conf
         r"the process that drives the run was lost for good \(\w+: .*\); its rounds are stored, and the same command"
     )
     with pytest.raises(WorkerLostError, match=message) as raised:
-        fedsim.run(config, progress=fedsim.Progress(on_round=kill))
+        fedsim.run(config, callbacks=[Told(kill)])
     assert "\n" not in str(raised.value)
     [run] = results.load(tmp_path).runs.to_dict("records")
     assert run["status"] == "failed"
@@ -114,17 +116,16 @@ def test_a_failed_run_keeps_its_rounds_and_resumes(small_config, tmp_path, undis
         if row["round"] == 1:
             raise RuntimeError("the plot window was closed")
 
-    with pytest.raises(RuntimeError, match="plot window"):
-        fedsim.run(config, progress=fedsim.Progress(on_round=fail))
+    with pytest.raises(CallbackError, match=r"callback tests.callbacks.Told failed after round 1 .*plot window"):
+        fedsim.run(config, callbacks=[Told(fail)])
     loaded = results.load(tmp_path / config.run_id)
     assert loaded.runs["status"].tolist() == ["failed"]
-    assert loaded.runs["error"].tolist() == ["RuntimeError: the plot window was closed"]
+    assert "the plot window was closed" in loaded.runs["error"].iloc[0]
+    assert "in fail" in read_log(tmp_path / config.run_id)
     assert loaded.rounds["round"].tolist() == [0, 1]
     started = []
-    result = fedsim.resume(
-        tmp_path / config.run_id, progress=fedsim.Progress(on_start=lambda stored, *_: started.extend(stored))
-    )
-    assert [row["round"] for row in started] == [0, 1]
+    result = fedsim.resume(tmp_path / config.run_id, callbacks=[Told(start=started.append)])
+    assert [row["round"] for row in started[0].stored] == [0, 1]
     assert result.load().rounds[SAME].equals(undisturbed[SAME])
     assert result.row["status"] == "finished"
     assert result.row["started_at"] == loaded.runs["started_at"][0]

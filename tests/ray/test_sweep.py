@@ -5,7 +5,6 @@ import pytest
 import fedsim
 import results
 from fedsim.engine import SerialExecutor, Simulation
-from fedsim.sweeps.tracker import SweepCallback
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -19,21 +18,18 @@ BASE = {
 SAME = ["run_id", "round", "accuracy", "loss", "uplink_bytes", "downlink_bytes", "flips", "state_digest"]
 
 
-class Recorder(SweepCallback):
+class Recorder(fedsim.Callback):
     def __init__(self):
         self.events = []
 
-    def begin(self, total, output):
-        self.events.append(("begin", total))
+    def start(self, run):
+        self.events.append(("started", run.config.run_id, run.values, run.sweep.total))
 
-    def started(self, job):
-        self.events.append(("started", job.config.run_id))
+    def round(self, run, row):
+        self.events.append(("round", run.config.run_id, row["round"]))
 
-    def round(self, job, row):
-        self.events.append(("round", job.config.run_id, row["round"]))
-
-    def ended(self, job, row, *, reused):
-        self.events.append(("reused" if reused else row["status"], job.config.run_id))
+    def end(self, run, row):
+        self.events.append(("reused" if run.reused else row["status"], run.config.run_id))
 
     def of(self, kind):
         return [event for event in self.events if event[0] == kind]
@@ -48,16 +44,16 @@ def test_a_sweep_gives_what_single_runs_give_and_reuses_them(tmp_path):
     space = {"seed": {"grid": [0, 1]}}
     base = {**BASE, "output": f"{tmp_path}/sweep", "cluster": {"workers": 1}}
     watcher = Recorder()
-    result = fedsim.sweep({"base": base, "space": space}, callback=watcher)
+    result = fedsim.sweep({"base": base, "space": space}, callbacks=[watcher])
     assert (len(result.run_ids), result.failed, result.reused) == (2, 0, 0)
-    assert watcher.events[0] == ("begin", 2)
+    assert [event[2:] for event in watcher.of("started")] == [({"seed": 0}, 2), ({"seed": 1}, 2)]
     assert len(watcher.of("started")) == len(watcher.of("finished")) == 2
     assert len(watcher.of("round")) == 6
     for seed in (0, 1):
         fedsim.run({**BASE, "seed": seed, "output": f"{tmp_path}/single"})
     assert rows(tmp_path / "sweep").equals(rows(tmp_path / "single"))
     again = Recorder()
-    assert fedsim.sweep({"base": base, "space": space}, callback=again).reused == 2
+    assert fedsim.sweep({"base": base, "space": space}, callbacks=[again]).reused == 2
     assert again.of("started") == []
     assert sorted(result.load().runs["run_id"]) == sorted(result.run_ids)
 

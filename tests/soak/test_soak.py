@@ -14,6 +14,7 @@ import pytest
 import fedsim
 from fedsim.provenance import command_line, describe_machine, git_commit
 from results import tables
+from tests.callbacks import Told
 
 pytestmark = pytest.mark.long
 
@@ -71,7 +72,7 @@ def test_rounds_leave_nothing_behind(samples, tmp_path, method):
         if row["round"] % 10 == 0:
             seen.append({"what": f"rounds of {method}", "index": row["round"], **_resources()})
 
-    fedsim.run(fedsim.load_config(None, [*keys, f"output={tmp_path}"]), progress=fedsim.Progress(on_round=look))
+    fedsim.run(fedsim.load_config(None, [*keys, f"output={tmp_path}"]), callbacks=[Told(look)])
     samples += seen
     _check(seen)
 

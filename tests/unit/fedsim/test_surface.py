@@ -15,7 +15,7 @@ FILE = Path(__file__).with_name("surface.txt")
 def surface() -> list[str]:
     """A line for each name, key and column that users write or read."""
     lines = [f"fedsim.{name}" for name in fedsim.__all__]
-    for group in ("train", "evaluate", "privacy", "cluster"):
+    for group in ("train", "evaluate", "privacy", "log", "cluster"):
         settings = Config.model_fields[group].annotation
         [settings] = [one for one in (settings, *getattr(settings, "__args__", ())) if hasattr(one, "model_fields")]
         lines += [f"{group}.{key}" for key in settings.model_fields]

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from pathlib import Path
 
 import matplotlib.image
 import pytest
@@ -68,6 +69,13 @@ def test_show_has_configuration_rounds_and_the_whole_error(command, runs):
     assert content["config"]["train"] == {"lr": 0.1}
     assert len(content["rounds_table"]) == 3
     assert "found a folder of 3 runs" in command("show", runs)[2]
+
+
+def test_logs_prints_all_that_was_kept(command, runs):
+    assert "nothing was printed and nothing failed" in command("logs", f"{runs}/run-a")[1]
+    Path(runs, "run-c", "log.txt").write_text("[now] client 3 | hello [x]\n")
+    assert "client 3 | hello [x]" in command("logs", f"{runs}/run-c")[1]
+    assert "found a folder of 3 runs" in command("logs", runs)[2]
 
 
 def test_compare_shows_what_differs_and_draws_it(command, runs, tmp_path):

@@ -5,6 +5,7 @@ import pytest
 import fedsim
 from fedsim.engine import SerialExecutor, Simulation
 from fedsim.testing import run_rounds
+from tests.callbacks import Told
 
 SPARSE = ["method.name=fedavg", "method.compressor.name=top-k", "method.error_feedback=true"]
 
@@ -31,7 +32,7 @@ def test_what_clients_keep_survives_a_resume(small_config):
             raise RuntimeError("stopped")
 
     with pytest.raises(RuntimeError, match="stopped"):
-        fedsim.run(config, progress=fedsim.Progress(on_round=stop))
+        fedsim.run(config, callbacks=[Told(stop)])
     resumed = fedsim.run(config).load().rounds
     assert resumed["state_digest"].tolist() == [outcome.round["state_digest"] for outcome in run_rounds(config)[2]]
 

@@ -6,6 +6,7 @@ import fedsim
 import results
 from fedsim.testing import run_rounds
 from results import tables
+from tests.callbacks import Told
 
 MEASURES = ["accuracy", "loss", "validation_accuracy", "validation_loss"]
 
@@ -36,7 +37,7 @@ def test_an_interrupted_run_keeps_its_last_evaluation(small_config, tmp_path):
 
     config = small_config("rounds=6", "evaluate.every=2", f"output={tmp_path}", "data.validation=0")
     with pytest.raises(KeyboardInterrupt):
-        fedsim.run(config, progress=fedsim.Progress(on_round=stop))
+        fedsim.run(config, callbacks=[Told(stop)])
     loaded = results.load(tmp_path)
     accuracies = loaded.rounds["accuracy"]
     assert accuracies.isna().tolist() == [False, True, False, True]

@@ -4,6 +4,7 @@ import pytest
 
 import fedsim
 from fedsim.engine import SerialExecutor, Simulation
+from tests.callbacks import Told
 
 SMALL = ("partition.clients=3", "data.train_samples=100", "data.test_samples=60", "participation=0.7")
 SAME = {
@@ -20,7 +21,7 @@ METHODS = {
 def run(config):
     """A run, and the rounds that it computed itself."""
     computed = []
-    result = fedsim.run(config, progress=fedsim.Progress(on_round=lambda row: computed.append(row["round"])))
+    result = fedsim.run(config, callbacks=[Told(lambda row: computed.append(row["round"]))])
     return result, computed
 
 

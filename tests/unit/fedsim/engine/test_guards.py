@@ -15,6 +15,7 @@ from fedsim.engine import Federation, LocalTrainer, SerialExecutor, _records
 from fedsim.methods.updates import CompressedUpdates
 from fedsim.methods.wire import add_weight, split_weight
 from fedsim.testing import run_rounds
+from tests.callbacks import Told
 
 LIGHT = ["model.name=mlp", "model.size=8", "model.masked_blocks=1", "partition.clients=3", "train.batch_size=16"]
 
@@ -27,7 +28,7 @@ def test_short_rounds_share_a_file(small_config, tmp_path, monkeypatch):
     monkeypatch.setattr(_records, "_STORED_SECONDS", 1000.0)
     seen = []
     config = small_config(*LIGHT, "rounds=5", "cluster.checkpoint_seconds=1000")
-    fedsim.run(config, progress=fedsim.Progress(on_round=lambda row: seen.append(parts_of(tmp_path, "rounds"))))
+    fedsim.run(config, callbacks=[Told(lambda row: seen.append(parts_of(tmp_path, "rounds")))])
     assert seen[-1] == ["000000-000000"]  # the first one at once, so that there is something to look at
     assert parts_of(tmp_path, "rounds") == ["000000-000005"]
     assert results.load(tmp_path).clients["round"].tolist() == [index for index in range(6) for _ in range(3)]
@@ -38,7 +39,7 @@ def test_files_are_joined_while_a_run_goes_on(small_config, tmp_path, monkeypatc
     monkeypatch.setattr(_records, "_JOINED", 4)
     seen = []
     config = small_config(*LIGHT, "rounds=9", "cluster.checkpoint_seconds=1000")
-    fedsim.run(config, progress=fedsim.Progress(on_round=lambda row: seen.append(parts_of(tmp_path, "clients"))))
+    fedsim.run(config, callbacks=[Told(lambda row: seen.append(parts_of(tmp_path, "clients")))])
     assert seen[-1] == ["000000-000003", "000004-000007", "000008-000008", "000009-000009"]
     assert parts_of(tmp_path, "clients") == ["000000-000009"]
 

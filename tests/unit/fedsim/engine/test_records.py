@@ -10,6 +10,7 @@ import fedsim
 import results
 from fedsim.engine import SerialExecutor, Simulation
 from fedsim.engine._checkpoint import checkpoints, load_checkpoint
+from tests.callbacks import Told
 
 SAME = ["round", "accuracy", "loss", "uplink_bytes", "downlink_bytes", "state_digest"]
 
@@ -154,7 +155,7 @@ def test_a_race_of_two_writers_never_ends_in_a_run_that_is_not_whole(config, obj
 def test_a_location_with_options_is_resumed_where_it_is(config, tmp_path):
     config = config.model_copy(update={"output": f"file://{tmp_path}/runs?x=1"})
     with pytest.raises(KeyboardInterrupt):
-        fedsim.run(config, progress=fedsim.Progress(on_round=_interrupt))
+        fedsim.run(config, callbacks=[Told(_interrupt)])
     path = results.RunStore(config.output, config.run_id).location
     assert path.endswith("?x=1")
     assert fedsim.resume(path).row["status"] == "finished"

@@ -8,6 +8,7 @@ import fedsim
 from deltamask import Update
 from fedsim.engine import Federation, SerialExecutor, Upload
 from fedsim.testing import run_rounds
+from tests.callbacks import Told
 
 HOMES = pd.DataFrame({"uplink_mbps": 1.0, "downlink_mbps": 1.0, "latency_ms": 0.0, "gflops": np.arange(1.0, 9.0)})
 PARTS = ["simulated_download_seconds", "simulated_compute_seconds", "simulated_upload_seconds"]
@@ -173,7 +174,7 @@ def test_a_lossy_world_goes_on_after_an_interrupt(timed, tmp_path):
     keys = ["world.dropout=0.3", "world.availability=0.7", "world.over_selection=1.5", "participation=0.5", "rounds=4"]
     calm = fedsim.run(timed(*keys, f"output={tmp_path}/calm")).load()
     with pytest.raises(KeyboardInterrupt):
-        fedsim.run(timed(*keys, f"output={tmp_path}/other"), progress=fedsim.Progress(on_round=stop))
+        fedsim.run(timed(*keys, f"output={tmp_path}/other"), callbacks=[Told(stop)])
     other = fedsim.run(timed(*keys, f"output={tmp_path}/other")).load()
     for name in ("state_digest", "simulated_clock", "downlink_bytes", "lost_clients", "uplink_bytes"):
         assert other.rounds[name].tolist() == calm.rounds[name].tolist()

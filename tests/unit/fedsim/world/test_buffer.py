@@ -7,6 +7,7 @@ import pytest
 import fedsim
 from fedsim.engine._world import staleness_weight
 from fedsim.testing import run_rounds
+from tests.callbacks import Told
 
 SAME = ["state_digest", "simulated_clock", "downlink_bytes", "uplink_bytes", "lost_clients", "participants"]
 PARTS = ["simulated_download_seconds", "simulated_compute_seconds", "simulated_upload_seconds"]
@@ -77,7 +78,7 @@ def test_clients_on_their_way_survive_an_interrupt(config, tmp_path, method):
     keys = [f"method.name={method}", "world.buffer=3", "world.dropout=0.2", "evaluate.clients=0.3"]
     calm = fedsim.run(config(*keys, f"output={tmp_path}/calm")).load()
     with pytest.raises(KeyboardInterrupt):
-        fedsim.run(config(*keys, f"output={tmp_path}/other"), progress=fedsim.Progress(on_round=stop))
+        fedsim.run(config(*keys, f"output={tmp_path}/other"), callbacks=[Told(stop)])
     other = fedsim.run(config(*keys, f"output={tmp_path}/other")).load()
     for name in SAME:
         assert other.rounds[name].tolist() == calm.rounds[name].tolist()

@@ -11,6 +11,7 @@ from fedsim.settings import WorldSettings
 from fedsim.testing import run_rounds
 from fedsim.world import PROFILES, ClientWorld, Flops, Times
 from results import tables
+from tests.callbacks import Told
 
 HOMES = pd.DataFrame(
     {
@@ -121,7 +122,7 @@ def test_the_clock_goes_on_after_an_interrupt(config, tmp_path):
     keys = ["world.profile=mixed", "rounds=4"]
     calm = fedsim.run(config(*keys, f"output={tmp_path}/calm")).load()
     with pytest.raises(KeyboardInterrupt):
-        fedsim.run(config(*keys, f"output={tmp_path}/other"), progress=fedsim.Progress(on_round=stop))
+        fedsim.run(config(*keys, f"output={tmp_path}/other"), callbacks=[Told(stop)])
     other = fedsim.run(config(*keys, f"output={tmp_path}/other")).load()
     for name in ("simulated_seconds", "simulated_clock"):
         assert np.array_equal(other.rounds[name], calm.rounds[name])
