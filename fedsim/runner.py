@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -33,6 +34,10 @@ class RunResult:
     def load(self) -> results.Results:
         """The run's tables."""
         return results.load(self.path)
+
+    def _repr_html_(self) -> str:
+        words = f"{self.row['run_id']}: {self.row['status']}{', before' * self.reused}; {self.path}"
+        return f"<p>{html.escape(words)}</p>\n{self.load()._repr_html_()}"
 
 
 def run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -47,6 +48,11 @@ class Results:
     classes: pd.DataFrame = field(default_factory=lambda: CLASSES.empty_table().to_pandas())
     damaged: tuple[str, ...] = ()
     last_written: Mapping[str, datetime] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        # By name: it draws, and figures are made of results.
+        page: str = importlib.import_module("results.notebook").as_html(self)
+        return page
 
 
 def load(
