@@ -19,7 +19,7 @@ def masked_weights(theta_d: Tensor, weights_d: Tensor, key: int) -> Tensor:
 
 def score_gradient(grad_d: Tensor, weights_d: Tensor, theta_d: Tensor) -> Tensor:
     """See :func:`deltamask.fused.score_gradient`."""
-    out_d = torch.empty_like(weights_d)
+    out_d = torch.empty_like(theta_d)
     _score_gradient[_grid(out_d)](grad_d, weights_d, theta_d, out_d, out_d.numel(), BLOCK=_BLOCK)
     return out_d
 
@@ -71,8 +71,8 @@ def _masked_weights(theta_ptr, weights_ptr, out_ptr, high, low, size, BLOCK: tl.
 def _score_gradient(grad_ptr, weights_ptr, theta_ptr, out_ptr, size, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = offsets < size
-    grad = tl.load(grad_ptr + offsets, mask=inside, other=0.0)
-    weights = tl.load(weights_ptr + offsets, mask=inside, other=0.0)
+    grad = tl.load(grad_ptr + offsets, mask=inside, other=0.0).to(tl.float32)
+    weights = tl.load(weights_ptr + offsets, mask=inside, other=0.0).to(tl.float32)
     theta = tl.load(theta_ptr + offsets, mask=inside, other=0.0)
     tl.store(out_ptr + offsets, grad * weights * theta * (1.0 - theta), mask=inside)
 

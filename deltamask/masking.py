@@ -13,6 +13,8 @@ from torch.func import functional_call
 
 from deltamask.fused import DrawnWeights
 
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
 
 def select_parameters(module: nn.Module, prefixes: Iterable[str] = ("",), *, biases: bool = False) -> list[str]:
     """Names of the parameters to mask: weight matrices below the given prefixes, in the module's order.
@@ -46,10 +48,11 @@ class FlatNetwork(nn.Module):
         names: parameters that the vector holds, as :func:`select_parameters` gives them.
 
     Attributes:
-        weights_d: their pretrained values, float32 of shape ``(d,)``.
+        weights_d: their pretrained values, of shape ``(d,)`` and the parameters' type.
 
     Raises:
-        ValueError: ``names`` is empty or names an unknown or a non-float32 parameter.
+        ValueError: ``names`` is empty or names an unknown parameter, one that is not of floating point of 32 or 16
+            bits, or one of another type than the first.
     """
 
     weights_d: Tensor
@@ -58,12 +61,13 @@ class FlatNetwork(nn.Module):
         super().__init__()
         self.names = list(names)
         parameters = dict(module.named_parameters())
-        for name in self.names:
-            if name not in parameters or parameters[name].dtype != torch.float32:
-                found = parameters[name].dtype if name in parameters else "none of that name"
-                raise ValueError(f"names: expected float32 parameters of the module, found {name!r} ({found})")
         if not self.names:
             raise ValueError("names: expected at least one parameter, found none")
+        for name in self.names:
+            found = parameters[name].dtype if name in parameters else "none of that name"
+            if found not in _DTYPES or found != parameters[self.names[0]].dtype:
+                allowed = "parameters of the module of one type of float32, bfloat16 and float16"
+                raise ValueError(f"names: expected {allowed}, found {name!r} ({found})")
         self.module = module.requires_grad_(False)
         self._freeze_statistics()
         chosen = [parameters[name] for name in self.names]
@@ -87,9 +91,9 @@ class FlatNetwork(nn.Module):
         """Number of entries d."""
         return self.weights_d.numel()
 
-    def forward(self, inputs: Any, weights_d: Tensor) -> Any:
-        """The network's output with these weights in place of its own."""
-        return self.with_weights(inputs, weights_d)
+    def forward(self, *inputs: Any, weights_d: Tensor | None = None, **named: Any) -> Any:
+        """The network's output with these weights in place of its own; see :meth:`with_weights`."""
+        return self.with_weights(*inputs, weights_d=weights_d, **named)
 
     @contextmanager
     def holding(self, vector_d: Tensor) -> Iterator[list[nn.Parameter]]:
@@ -109,9 +113,16 @@ class FlatNetwork(nn.Module):
                 parameter.data, parameter.grad = data, None
                 parameter.requires_grad_(False)
 
-    def with_weights(self, inputs: Any, weights_d: Tensor) -> Any:
-        """The same of a subclass, too."""
-        return functional_call(self.module, self.parts(weights_d), (inputs,))
+    def with_weights(self, *inputs: Any, weights_d: Tensor | None = None, **named: Any) -> Any:
+        """The network's output with these weights in place of its own, of a subclass, too.
+
+        Args:
+            inputs, named: arguments of the network.
+            weights_d: of shape ``(d,)``; where it is not named, it is the last of ``inputs``.
+        """
+        if weights_d is None:
+            *inputs, weights_d = inputs  # type: ignore[assignment]
+        return functional_call(self.module, self.parts(weights_d), tuple(inputs), named)
 
     def parts(self, weights_d: Tensor) -> dict[str, Tensor]:
         """The parameters that a vector holds, by name; of vectors of shape ``(..., d)``, all with these axes first."""
@@ -128,13 +139,15 @@ class MaskedModule(FlatNetwork):
         loss = cross_entropy(net(x, key=key), y)
         loss.backward()  # the gradient of scores_d goes straight through the draw
 
-    while evaluation passes any multiplier: ``net(x, net.theta())`` or ``net(x, (net.theta() > 0.5).float())``.
+    while evaluation passes any multiplier: ``net(x, net.theta())`` or ``net(x, (net.theta() > 0.5).float())``. A
+    network of several or named inputs gets them as they are, ``net(input_ids=..., attention_mask=..., key=key)``; of
+    their names, ``mask_d`` and ``key`` are taken. Scores and probabilities are float32, whatever the weights are.
     Arguments and errors are those of :class:`FlatNetwork`.
     """
 
     def __init__(self, module: nn.Module, names: Iterable[str]) -> None:
         super().__init__(module, names)
-        self.scores_d = nn.Parameter(torch.zeros_like(self.weights_d))
+        self.scores_d = nn.Parameter(torch.zeros_like(self.weights_d, dtype=torch.float32))
 
     def theta(self) -> Tensor:
         """The probabilities, float32 of shape ``(d,)``, without gradient."""
@@ -152,13 +165,22 @@ class MaskedModule(FlatNetwork):
         weights_d: Tensor = DrawnWeights.apply(self.scores_d, self.weights_d, key)
         return weights_d
 
-    def forward(self, inputs: Any, mask_d: Tensor | None = None, *, key: int | None = None) -> Any:
+    def forward(self, *inputs: Any, mask_d: Tensor | None = None, key: int | None = None, **named: Any) -> Any:
         """The network's output with its masked weights multiplied by ``mask_d``, or by a mask that ``key`` draws.
 
-        With neither, the output with the plain weights.
+        Where neither is named, the last of several positional arguments is ``mask_d``; with a single one or none, the
+        output is that of the plain weights.
+
+        Raises:
+            ValueError: ``mask_d`` is not of shape ``(d,)``.
         """
         if key is not None:
-            return self.with_weights(inputs, self.drawn(key))
+            return self.with_weights(*inputs, weights_d=self.drawn(key), **named)
+        if mask_d is None and len(inputs) > 1:
+            *inputs, mask_d = inputs  # type: ignore[assignment]
         if mask_d is None:
-            return self.module(inputs)
-        return self.with_weights(inputs, self.weights_d * mask_d)
+            return self.module(*inputs, **named)
+        if not isinstance(mask_d, Tensor) or mask_d.shape != self.weights_d.shape:
+            found = tuple(mask_d.shape) if isinstance(mask_d, Tensor) else type(mask_d).__name__
+            raise ValueError(f"mask_d: expected a tensor of shape {tuple(self.weights_d.shape)}, found {found}")
+        return self.with_weights(*inputs, weights_d=(self.weights_d * mask_d).to(self.weights_d.dtype), **named)

@@ -40,6 +40,8 @@ SELECTED = 34
 SCALARS = 35
 #: ``kind`` of a body with a client's upload and its weight, and of one with a round's uploads, which are passed on.
 WEIGHTED, RELAY = 36, 37
+#: ``kind`` of a message of a server to a client, and of what either keeps between rounds.
+MESSAGE, SAVED_SERVER, SAVED_CLIENT = 38, 39, 40
 #: Names of kinds for messages; codecs and compressors add theirs.
 KIND_NAMES: dict[int, str] = {
     TENSORS: "tensors",
@@ -49,6 +51,9 @@ KIND_NAMES: dict[int, str] = {
     SCALARS: "scalars",
     WEIGHTED: "weighted upload",
     RELAY: "relay",
+    MESSAGE: "message",
+    SAVED_SERVER: "saved server",
+    SAVED_CLIENT: "saved client",
 }
 #: Largest dimension that a frame can name.
 MAX_DIMENSION = 2**32 - 1
@@ -114,6 +119,11 @@ def unpack(data: Buffer, kind: int, dimension: int, context: bytes = b"") -> mem
         reason = ": damaged, or made with other probabilities or another stream" if context else ""
         raise PayloadError(f"frame checksum: expected {expected_crc:#010x}, found {found_crc:#010x}{reason}")
     return body
+
+
+def kind_of(data: Buffer) -> int | None:
+    """The kind that a frame names, for a receiver of several; None where there is no such byte."""
+    return _HEAD.unpack_from(data)[2] if len(data) >= _HEAD.size else None
 
 
 def join(parts: Iterable[bytes]) -> bytes:

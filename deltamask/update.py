@@ -46,7 +46,7 @@ class Decoded:
 
 def encode(
     theta_k_d: np.ndarray | Tensor,
-    theta_g_d: np.ndarray,
+    theta_g_d: np.ndarray | Tensor,
     key: int,
     *,
     kappa: float = 1.0,
@@ -64,7 +64,7 @@ def encode(
     Args:
         theta_k_d: the client's probabilities after training, float32 in [0, 1] of shape ``(d,)``; a tensor's bits are
             compared on its device.
-        theta_g_d: the broadcast probabilities, float32 strictly between 0 and 1, of shape ``(d,)``.
+        theta_g_d: the broadcast probabilities, float32 strictly between 0 and 1, of shape ``(d,)``; a tensor too.
         key: the stream of this round and client, from :func:`deltamask.stream_key`; the server must use the same.
         kappa: share of the flips to send, in (0, 1].
         codec: a name of :data:`deltamask.codecs.CODECS`, or a codec of your own.
@@ -86,10 +86,14 @@ def encode(
         raise ValueError(f"selection: found {selection!r}, allowed: {', '.join(get_args(Selection))}")
     coder = codecs.get(codec) if isinstance(codec, str) else codec
     own_key = key if mask_key is None else mask_key
+    if isinstance(theta_g_d, Tensor):
+        there = theta_g_d.detach() if there is None else there
+        theta_g_d = _array(theta_g_d)
     if isinstance(theta_k_d, Tensor) and theta_k_d.is_cpu:
-        theta_k_d = theta_k_d.numpy()
+        theta_k_d = _array(theta_k_d)
     if isinstance(theta_k_d, Tensor):
-        there = torch.as_tensor(theta_g_d, device=theta_k_d.device) if there is None else there
+        theta_k_d = theta_k_d.detach()
+        there = torch.as_tensor(theta_g_d if there is None else there, device=theta_k_d.device)
         changed = torch.nonzero(bernoulli_mask(theta_k_d, own_key) != bernoulli_mask(there, key)).flatten()
         delta, trained = changed.cpu().numpy().astype(np.uint64), theta_k_d[changed].cpu().numpy()
     else:
@@ -107,7 +111,9 @@ def encode(
     return Update(payload.pack(coder.id, theta_g_d.size, body, context), delta.size, sent.size)
 
 
-def decode(data: bytes, theta_g_d: np.ndarray, key: int, *, codec: str | codecs.Codec = "fuse8+png") -> Decoded:
+def decode(
+    data: bytes, theta_g_d: np.ndarray | Tensor, key: int, *, codec: str | codecs.Codec = "fuse8+png"
+) -> Decoded:
     """Rebuild a client's mask from its payload (DeltaMask, step 5): the reference mask, flipped where the payload says.
 
     Args:
@@ -119,9 +125,14 @@ def decode(data: bytes, theta_g_d: np.ndarray, key: int, *, codec: str | codecs.
             ``theta_g_d`` or ``key``.
     """
     coder = codecs.get(codec) if isinstance(codec, str) else codec
+    theta_g_d = _array(theta_g_d)
     body = payload.unpack(data, coder.id, theta_g_d.size, payload.context(key, theta_g_d))
     flips = coder.decode_given(body, theta_g_d, key)
     reference_d = bernoulli_mask(theta_g_d, key)
     mask_d = reference_d.copy()
     mask_d[flips] = ~mask_d[flips]
     return Decoded(mask_d, reference_d, flips)
+
+
+def _array(theta_d: np.ndarray | Tensor) -> np.ndarray:
+    return theta_d.detach().cpu().numpy() if isinstance(theta_d, Tensor) else theta_d

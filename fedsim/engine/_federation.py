@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import deltamask as dm
+from deltamask.uploads import pack_relay
 from fedsim.config import Config
 from fedsim.data import load_dataset
 from fedsim.data.partition import make_partition
@@ -37,7 +38,6 @@ from fedsim.engine._types import Broadcast, PhaseName, Prepared
 from fedsim.engine._world import Report, World, staleness_weight
 from fedsim.errors import CheckpointError, ClientError
 from fedsim.heads import FittedHeadSettings
-from fedsim.methods.wire import pack_relay
 
 #: Begins the names in :meth:`Federation.state` of what has no fixed form, such as one entry a round.
 VARYING = "varying."

@@ -11,11 +11,11 @@ from typing import Any
 
 import deltamask as dm
 from deltamask import parallel
+from deltamask.uploads import split_weight
 from fedsim.engine._faults import describe
 from fedsim.engine._types import Upload
 from fedsim.engine._world import Report
 from fedsim.methods import MethodServer
-from fedsim.methods.wire import split_weight
 
 
 @dataclass(frozen=True)

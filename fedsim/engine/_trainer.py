@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from deltamask import Update, parallel, stream_key
+from deltamask.uploads import add_weight
 from fedsim.config import Config
 from fedsim.data import LoadedDataset, load_dataset
 from fedsim.data.partition import make_partition
@@ -28,7 +29,6 @@ from fedsim.engine._types import Broadcast, EvaluationSums, HeldOut, PhaseName, 
 from fedsim.errors import FedsimError
 from fedsim.features import PrefixFeatures
 from fedsim.methods import ClientTask, MethodClient, Trained
-from fedsim.methods.wire import add_weight
 from fedsim.world import attacked, damaged, is_hostile
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 import deltamask as dm
-from fedsim.methods.wire import split_weight, unpack_relay
+from deltamask.uploads import split_weight, unpack_relay
 from fedsim.models import TaskModel
 from fedsim.settings import Experiment, PhaseSettings
 
@@ -209,7 +209,7 @@ class MethodServer(ABC, Generic[P]):
         raise NotImplementedError(f"{type(self).__name__} cannot be replayed")
 
     def replay(self, relay: bytes) -> None:
-        """Compute the next state from a round's uploads, as :func:`~fedsim.methods.wire.pack_relay` packs them.
+        """Compute the next state from a round's uploads, as :func:`~deltamask.uploads.pack_relay` packs them.
 
         Raises:
             PayloadError: the bytes are no uploads of this method.

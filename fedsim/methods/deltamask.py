@@ -89,7 +89,7 @@ def _reference_key(params: DeltaMaskSettings, seed: int, round_index: int, clien
     """The stream of the uniforms that a client and the server share in one round."""
     if params.reference == "common":
         return dm.stream_key(seed, "reference", round_index)
-    return dm.stream_key(seed, "reference", round_index, client)
+    return dm.reference_key(seed, round_index, client)
 
 
 class _Client(MaskClient[DeltaMaskSettings]):

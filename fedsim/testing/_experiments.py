@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from deltamask.uploads import split_weight
 from fedsim.config import Config, load_config
 from fedsim.engine import Broadcast, Federation, PhaseName, RoundOutcome, SerialExecutor, Upload
-from fedsim.methods.wire import split_weight
 
 _SMALL = {
     "rounds": 2,

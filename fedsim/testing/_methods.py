@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from deltamask import PayloadError
+from deltamask.uploads import pack_relay, split_weight
 from fedsim.config import Config
 from fedsim.engine import Broadcast, Federation, SerialExecutor, make_model
 from fedsim.methods import METHODS, Method, MethodClient
-from fedsim.methods.wire import pack_relay, split_weight
 from fedsim.testing._experiments import (
     SmallExperiments,
     flipped_bit,

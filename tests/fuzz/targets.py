@@ -17,6 +17,7 @@ from safetensors.torch import save
 
 import deltamask as dm
 from deltamask import broadcast, codecs, payload
+from deltamask.uploads import pack_relay, split_weight, unpack_relay
 from fedsim.compression import COMPRESSORS
 from fedsim.config import load_config
 from fedsim.data import Decoder
@@ -26,7 +27,6 @@ from fedsim.engine._checkpoint import checkpoints, load_checkpoint, save_checkpo
 from fedsim.engine._client_states import ClientStates
 from fedsim.errors import CheckpointError, ConfigError
 from fedsim.methods import METHODS
-from fedsim.methods.wire import pack_relay, split_weight, unpack_relay
 from fedsim.sweeps import load_sweep
 from fedsim.testing import run_rounds, small_config
 from results import DamagedError, RunStore

@@ -4,7 +4,7 @@ import torch
 
 from deltamask.fused import masked_weights, score_gradient
 from deltamask.sampling import bernoulli_mask
-from deltamask.update import encode
+from deltamask.update import decode, encode
 
 devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 D = 100_003
@@ -33,6 +33,18 @@ def test_gradients_go_to_scores_as_if_the_mask_were_theta(device):
     torch.testing.assert_close(found, grad_d * weights_d * theta_d * (1 - theta_d))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("device", devices)
+def test_weights_of_16_bits_are_kept_to_the_bit(device, dtype):
+    theta_d, weights_d, grad_d = _arrays(device)
+    half_d, grad_d = weights_d.to(dtype), grad_d.to(dtype)
+    found = masked_weights(theta_d, half_d, 7)
+    assert found.dtype == dtype
+    assert torch.equal(found, half_d * bernoulli_mask(theta_d, 7))
+    expected = grad_d.double() * half_d.double() * theta_d * (1 - theta_d)
+    torch.testing.assert_close(score_gradient(grad_d, half_d, theta_d), expected.float())
+
+
 @pytest.mark.parametrize("device", devices)
 @pytest.mark.parametrize("mask_key", [None, 3])
 def test_a_tensor_is_encoded_as_an_array_is(device, mask_key):
@@ -44,3 +56,7 @@ def test_a_tensor_is_encoded_as_an_array_is(device, mask_key):
     for copy in (None, there):
         found = encode(torch.from_numpy(theta_k_d).to(device), theta_g_d, 1, kappa=0.5, mask_key=mask_key, there=copy)
         assert found == expected
+    assert encode(torch.from_numpy(theta_k_d).to(device), there, 1, kappa=0.5, mask_key=mask_key) == expected
+    assert encode(theta_k_d, there, 1, kappa=0.5, mask_key=mask_key) == expected
+    decoded = [decode(expected.payload, theta_d, 1) for theta_d in (theta_g_d, there)]
+    assert np.array_equal(decoded[0].mask_d, decoded[1].mask_d)

@@ -1,9 +1,11 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from deltamask import MaskedModule, bernoulli_mask, select_parameters
+from deltamask import FlatNetwork, MaskedModule, bernoulli_mask, select_parameters
 
 
 @pytest.fixture
@@ -89,10 +91,62 @@ def test_probabilities_without_a_finite_score_are_refused(mlp, theta):
         net.load_theta(torch.full((net.size,), theta))
 
 
-@pytest.mark.parametrize("names", [[], ["nope"]])
-def test_unknown_names_are_refused(mlp, names):
+@pytest.mark.parametrize("names", [[], ["nope"], ["0.weight", "2.weight"]])
+def test_unknown_names_and_mixed_types_are_refused(mlp, names):
+    mlp[2].half()
     with pytest.raises(ValueError, match="names"):
         MaskedModule(mlp, names)
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.out = nn.Embedding(11, 4), nn.Linear(4, 2)
+
+    def forward(self, input_ids, attention_mask, scale=1.0):
+        pooled = (self.embed(input_ids) * attention_mask[..., None]).sum(1)
+        return scale * self.out(pooled)
+
+
+def test_a_network_gets_several_and_named_inputs():
+    torch.manual_seed(0)
+    network = Attention()
+    net, flat = (kind(network, select_parameters(network)) for kind in (MaskedModule, FlatNetwork))
+    ids, attention, mask_d = torch.randint(0, 11, (3, 5)), torch.rand(3, 5), torch.rand(net.size)
+    expected = flat(ids, attention, net.weights_d * mask_d)
+    for found in (
+        net(ids, attention, mask_d),
+        net(ids, attention, mask_d=mask_d),
+        net(ids, attention_mask=attention, mask_d=mask_d),
+        net(input_ids=ids, attention_mask=attention, mask_d=mask_d),
+        flat(input_ids=ids, attention_mask=attention, weights_d=net.weights_d * mask_d),
+        net(ids, attention, 2.0, mask_d=mask_d) / 2,
+    ):
+        torch.testing.assert_close(found, expected)
+    drawn = net(ids, attention, bernoulli_mask(net.theta(), 3).float())
+    assert torch.equal(net(ids, attention, key=3), drawn)
+    assert torch.equal(net(input_ids=ids, attention_mask=attention, key=3), drawn)
+    assert torch.equal(net(input_ids=ids, attention_mask=attention), network(ids, attention))
+    with pytest.raises(ValueError, match="mask_d: expected a tensor of shape"):
+        net(ids, attention)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_of_16_bits_are_masked_as_they_are_and_trained_in_float32(mlp, dtype):
+    full = MaskedModule(mlp, select_parameters(mlp))
+    half = MaskedModule(copy.deepcopy(mlp).to(dtype), full.names)
+    assert half.weights_d.dtype == dtype
+    assert half.scores_d.dtype == half.theta().dtype == torch.float32
+    drawn = half.drawn(5)
+    assert drawn.dtype == dtype
+    assert torch.equal(drawn, half.weights_d * bernoulli_mask(half.theta(), 5))
+    assert half(torch.ones(1, 4, dtype=dtype), half.theta()).dtype == dtype
+    gradients = []
+    for net, kind in ((full, torch.float32), (half, dtype)):
+        net(torch.linspace(-1, 1, 24).view(6, 4).to(kind), key=5).float().square().sum().backward()
+        gradients.append(net.scores_d.grad)
+    assert gradients[1].dtype == torch.float32
+    torch.testing.assert_close(*gradients, rtol=0.1, atol=0.02)
 
 
 def test_the_statistics_of_a_frozen_network_stay_in_training():

@@ -9,11 +9,11 @@ import torch
 
 import fedsim
 import results
+from deltamask.uploads import add_weight, split_weight
 from fedsim.compression.none import NoneSettings
 from fedsim.distributed._worker import _batched
 from fedsim.engine import Federation, LocalTrainer, SerialExecutor, _records
 from fedsim.methods.updates import CompressedUpdates
-from fedsim.methods.wire import add_weight, split_weight
 from fedsim.testing import run_rounds
 from tests.callbacks import Told
 

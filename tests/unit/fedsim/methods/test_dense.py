@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from deltamask import stream_key
+from deltamask.uploads import split_weight
 from fedsim.compression import make_compressor
 from fedsim.engine import Federation, SerialExecutor, make_model
 from fedsim.engine._client_states import ClientStates
 from fedsim.methods import METHODS
-from fedsim.methods.wire import split_weight
 from fedsim.testing import run_rounds
 
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from deltamask import stream_key
+from deltamask.uploads import pack_relay
 from fedsim.compression import make_compressor
 from fedsim.engine import Federation, SerialExecutor, make_model
 from fedsim.methods import METHODS
-from fedsim.methods.wire import pack_relay
 from fedsim.testing import run_rounds
 
 

@@ -87,7 +87,7 @@ def test_a_hostile_client_sends_the_opposite_of_what_it_learned(config, method):
         server = federation.servers["method"]
         broadcast = federation.downlink.current("method", server)
         [upload] = executor.train("method", 1, [3], broadcast, {})
-        payload, _ = fedsim.methods.wire.split_weight(upload.update.payload, server.params.weighted)
+        payload, _ = dm.uploads.split_weight(upload.update.payload, server.params.weighted)
         decoded = server.decode(1, 3, payload)
         if isinstance(decoded, dm.Decoded):
             decoded = decoded.mask_d.astype(float) - decoded.reference_d

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import deltamask as dm
 import fedsim
-from deltamask import Update
 from fedsim.engine import Federation, SerialExecutor, Upload
 from fedsim.testing import run_rounds
 from tests.callbacks import Told
@@ -84,7 +84,7 @@ def test_the_state_after_a_round_is_that_of_those_who_arrived(config, method):
     server = by_hand.servers["method"]
     broadcast = by_hand.downlink.current("method", server)
     for upload in executor.train("method", 1, counted, broadcast, {}):
-        payload, weight = fedsim.methods.wire.split_weight(upload.update.payload, server.params.weighted)
+        payload, weight = dm.uploads.split_weight(upload.update.payload, server.params.weighted)
         server.accumulate(server.decode(1, upload.client, payload), weight)
     server.finish_round()
     assert server.digest() == federation.servers["method"].digest()
@@ -121,7 +121,7 @@ def test_no_lost_client_holds_up_a_round_beyond_its_deadline(timed):
     def reports(*keys):
         settings = timed("world.dropout=0.5", "world.dropout_at=after", *keys)
         world = Federation(settings, SerialExecutor(settings)).world
-        uploads = [Upload(client, 100, Update(bytes(1000)), None, 0.0, 0.0) for client in range(8)]
+        uploads = [Upload(client, 100, dm.Update(bytes(1000)), None, 0.0, 0.0) for client in range(8)]
         return [world.report("method", 1, upload, 1000, first=True) for upload in uploads]
 
     calm = reports()
