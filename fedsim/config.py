@@ -177,7 +177,7 @@ class Config(Settings):
             value: Any = content
             for part in registry.field.split("."):
                 value = value.get(part) if isinstance(value, Mapping) else None
-            if isinstance(value, str) and ":" in value:
+            if isinstance(value, str) and registry.imports(value):
                 found[registry.field] = value
         return found
 
@@ -194,11 +194,14 @@ class Config(Settings):
         made; of own code, the source of the module. Where they cannot be read, their names count.
         """
         content = {key: value for key, value in self.result_keys().items() if key not in ("output", "cluster")}
+        named = {group: getattr(self, group).name for group in ("method", "data", "model")}
         for key in self._contents.keys() & self.paths().keys():
             assign(content, key, None)  # wherever it is
+            if (group := key.removesuffix(".name")) in named:
+                named[group] = named[group].rpartition(":")[0]
         content["contents"] = self._contents
         digest = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=5).hexdigest()
-        names = "-".join((self.method.name, self.data.name, self.model.name))
+        names = "-".join(named.values())
         return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', names)}-s{self.seed}-{digest}"
 
 
