@@ -139,7 +139,7 @@ class LibrarySettings(PretrainedSettings):
 
     @property
     def stored(self) -> tuple[str, str]:
-        """The source of configuration and weights, ``"hf-hub"`` or ``"local-dir"``, and the place; empty for other names."""
+        """The source of configuration and weights, ``"hf-hub"`` or ``"local-dir"``, and the place; else both empty."""
         source, _, place = self.name.partition(":")[2].partition(":")
         if source not in ("hf-hub", "local-dir"):
             return "", ""
