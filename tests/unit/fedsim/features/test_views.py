@@ -9,9 +9,11 @@ from fedsim import ConfigError
 from fedsim.config import load_config
 from fedsim.data import Decoder, load_dataset
 from fedsim.data.augmentation import Augmentation
+from fedsim.errors import DataError
 from fedsim.features import PrefixFeatures, Views
 from fedsim.models import build_model
 from fedsim.testing import run_rounds
+from tests.unit.fedsim.data.layouts import pixels, write_image
 
 TINY = [
     *("data.train_samples=40", "data.test_samples=20", "partition.clients=3", "train.batch_size=8", "rounds=2"),
@@ -122,6 +124,21 @@ def test_what_new_views_cost_is_said(tiny):
     assert warning.startswith("data.augment without data.views: the frozen prefix runs")
     data = [tiny(*keys).data for keys in ([], ["data.augment=[flip]"], ["data.augment=[flip]", "data.views=3"])]
     assert [(one.prefix_passes(True), one.prefix_passes(False)) for one in data] == [(1, 0), (1, 1), (3, 0)]
+
+
+def test_images_that_cannot_be_decoded_are_found_in_new_views_too(tiny, tmp_path):
+    for split in ("train", "test"):
+        for index in range(4):
+            write_image(tmp_path / split / f"class {index % 2}" / f"{index}.png", pixels(8, 8))
+    (tmp_path / "train" / "class 1" / "3.png").write_bytes(b"no image")
+    data = ["data.name=image-folder", f"data.path={tmp_path}", "data.augment=[crop]", "participation=0.1"]
+    config = tiny(*data)
+    dataset = load_dataset(config.data, 0)
+    views = Views(config, 4)
+    features = PrefixFeatures(config, build_model(config.model, 2), dataset.train.images, views=views, all_needed=False)
+    features(views.rows(np.arange(3), 1, 0))
+    with pytest.raises(DataError, match=r"data.max_corrupt: found 1 of 4 images that cannot be decoded \(.*3.png\)"):
+        features(views.rows(np.arange(4), 1, 0))
 
 
 @pytest.mark.parametrize(
