@@ -125,7 +125,7 @@ class Config(Settings):
         except ValueError:
             return value
         if defaults is not None:
-            return {**value, "train": _with_defaults(defaults, train or {})}
+            return {**value, "train": TrainSettings.with_defaults(defaults, train or {})}
         if train is not None:
             raise ValueError(f"train: found {dict(train)!r}, allowed: none, as {name} does not train by steps")
         return value
@@ -179,7 +179,7 @@ class Config(Settings):
             value: Any = content
             for part in registry.field.split("."):
                 value = value.get(part) if isinstance(value, Mapping) else None
-            if isinstance(value, str) and ":" in value:
+            if isinstance(value, str) and registry.imports(value):
                 found[registry.field] = value
         return found
 
@@ -196,21 +196,15 @@ class Config(Settings):
         made; of own code, the source of the module. Where they cannot be read, their names count.
         """
         content = {key: value for key, value in self.result_keys().items() if key not in NO_RESULT}
+        named = {group: getattr(self, group).name for group in ("method", "data", "model")}
         for key in self._contents.keys() & self.paths().keys():
             assign(content, key, None)  # wherever it is
+            if (group := key.removesuffix(".name")) in named:
+                named[group] = named[group].rpartition(":")[0]
         content["contents"] = self._contents
         digest = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=5).hexdigest()
-        names = "-".join((self.method.name, self.data.name, self.model.name))
+        names = "-".join(named.values())
         return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', names)}-s{self.seed}-{digest}"
-
-
-def _with_defaults(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """A method's training keys, without those that a key which is given makes meaningless."""
-    merged = {**defaults, **given}
-    for name, (key, values) in TrainSettings.only_with.items():
-        if name not in given and merged.get(key, TrainSettings.model_fields[key].default) not in values:
-            merged.pop(name, None)
-    return merged
 
 
 def load_config(

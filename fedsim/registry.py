@@ -68,13 +68,21 @@ class Registry(Generic[T]):
 
         A member called ``"prefix:NAME"`` is that of every name with the prefix; another name with a colon is imported.
         """
-        prefix, colon, rest = name.partition(":")
-        known = f"{prefix}:NAME" if colon and rest else name
+        known = self._known(name)
         if known in self._members:
             return self._members[known]
-        if colon:
+        if self.imports(name):
             return self._import(name)
         raise ValueError(unknown_member(name, self._members))
+
+    def imports(self, name: str) -> bool:
+        """Whether a name is that of code to import."""
+        return ":" in name and self._known(name) not in self._members
+
+    @staticmethod
+    def _known(name: str) -> str:
+        prefix, colon, rest = name.partition(":")
+        return f"{prefix}:NAME" if colon and rest else name
 
     def _import(self, name: str) -> T:
         check_trusted(name, self.field)

@@ -11,6 +11,7 @@ from deltamask import stream_key
 from fedsim.data.dataset import Dataset, Split
 from fedsim.data.digits import Digits
 from fedsim.data.folder import ImageFolder
+from fedsim.data.hugging_face import HuggingFace
 from fedsim.data.images import ArrayImages, Decoder, Images
 from fedsim.data.parquet import ParquetDataset
 from fedsim.data.synthetic import Synthetic
@@ -53,6 +54,7 @@ DATASETS: Registry[type[Dataset]] = Registry(
         Cars196,
         ParquetDataset,
         ImageFolder,
+        HuggingFace,
         Synthetic,
     ],
     base=Dataset,

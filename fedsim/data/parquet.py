@@ -12,19 +12,25 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 
+from fedsim.data.columns import (
+    LABEL_NAMES,
+    TEST_NAMES,
+    check_labels,
+    check_whole,
+    choose_column,
+    class_indices,
+    class_names,
+    group_indices,
+)
 from fedsim.data.dataset import Dataset, Split
 from fedsim.data.folder import FolderSettings, required_path
 from fedsim.data.images import Images, file_digest
 from fedsim.errors import DataError
 
-_TEST_NAMES = ("test", "validation", "valid", "val")
-_IMAGE_NAMES, _LABEL_NAMES = ("image", "img"), ("label", "labels", "fine_label", "class")
-_MAX_CLASSES = 100_000
-_SHOWN_CLASSES = 10  # in a message
+_IMAGE_NAMES = ("image", "img")
 _LAYOUT = "train*.parquet and test*.parquet, there or in a folder data, with columns image and label"
 
 
@@ -54,7 +60,7 @@ class ParquetDataset(Dataset):
     @cached_property
     def _train_files(self) -> list[Path]:
         files = self._find("train") or [
-            path for path in sorted(self._root.glob("*.parquet")) if not path.name.startswith(_TEST_NAMES)
+            path for path in sorted(self._root.glob("*.parquet")) if not path.name.startswith(TEST_NAMES)
         ]
         if not files:
             raise DataError(f"data.path: looked for Parquet files in {self._root}, found none; put there: {_LAYOUT}")
@@ -76,36 +82,17 @@ class ParquetDataset(Dataset):
 
     @cached_property
     def _label_column(self) -> str:
-        return self._column("data.label_column", self.params.label_column, _LABEL_NAMES)
+        return self._column("data.label_column", self.params.label_column, LABEL_NAMES)
 
     def _column(self, key: str, given: str | None, usual: Sequence[str]) -> str:
-        for name in [given] if given else usual:
-            if name in self._schema.names:
-                return name
-        raise DataError(
-            f"{key}: found {given or 'none'}, allowed: a column of {self._train_files[0]}: "
-            + ", ".join(self._schema.names)
-        )
+        return choose_column(key, given, usual, self._schema.names, self._train_files[0])
 
     @cached_property
     def classes(self) -> Sequence[str]:
         """Names of the classes, in the order of the labels."""
         labels = self._labels_of(self._train_files)
-        if not pa.types.is_integer(labels.type):
-            return sorted(set(labels.cast(pa.string()).to_pylist()))
-        count = int(pc.max(labels).as_py()) + 1
-        if count > _MAX_CLASSES:
-            row = pc.index(labels, count - 1).as_py()
-            raise DataError(
-                f"{self._label_column}: found label {count - 1} in row {row} of {self._train_files[0].parent}, "
-                f"allowed: 0 to {_MAX_CLASSES - 1:,}"
-            )
-        names = self._named_classes()
-        if names and len(names) < count:
-            raise DataError(
-                f"{self._label_column}: found label {count - 1}, allowed: 0 to {len(names) - 1}, by class names"
-            )
-        return names or [str(index) for index in range(count)]
+        named = self._named_classes() if pa.types.is_integer(labels.type) else []
+        return class_names(labels, named, self._label_column, self._train_files[0].parent)
 
     def _named_classes(self) -> list[str]:
         try:
@@ -129,43 +116,20 @@ class ParquetDataset(Dataset):
 
     @cached_property
     def _splits(self) -> tuple[Split, Split]:
-        for name in _TEST_NAMES:
+        for name in TEST_NAMES:
             if test_files := self._find(name):
                 return self._read(self._train_files), self._read(test_files)
         return self._read(self._train_files).hold_out()
 
     def _read(self, files: list[Path]) -> Split:
-        column = self._labels_of(files)
-        if pa.types.is_integer(column.type):
-            labels = column.to_numpy(zero_copy_only=False).astype(np.int64)
-            bad = np.flatnonzero((labels < 0) | (labels >= len(self.classes)))
-        else:
-            labels = (
-                pc.index_in(column.cast(pa.string()), pa.array(self.classes)).fill_null(-1).to_numpy().astype(np.int64)
-            )
-            bad = np.flatnonzero(labels < 0)
-        if bad.size:
-            whole = pa.types.is_integer(column.type)
-            allowed = f"0 to {len(self.classes) - 1}" if whole else ", ".join(map(str, self.classes[:_SHOWN_CLASSES]))
-            raise DataError(
-                f"{self._label_column}: found {column[int(bad[0])].as_py()!r} in row {bad[0]} of {files[0].parent}, "
-                f"allowed: {allowed}"
-            )
+        labels = class_indices(self._labels_of(files), self.classes, self._label_column, files[0].parent)
         return Split(_ParquetImages(files, self._image_column), labels, lambda name: self._groups(files, name))
 
     def _groups(self, files: list[Path], name: str) -> np.ndarray:
-        values = self._column_of(files, self._column("partition.column", name, ()))
-        texts = np.array(values.cast(pa.string()).to_pylist())
-        return np.unique(texts, return_inverse=True)[1].astype(np.int64)
+        return group_indices(self._column_of(files, self._column("partition.column", name, ())))
 
     def _labels_of(self, files: list[Path]) -> pa.ChunkedArray:
-        labels = self._column_of(files, self._label_column)
-        kind = labels.type.value_type if pa.types.is_dictionary(labels.type) else labels.type
-        if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-            raise DataError(
-                f"{self._label_column}: found labels of the type {kind} in {files[0]}, allowed: whole numbers or text"
-            )
-        return labels
+        return check_labels(self._column_of(files, self._label_column), self._label_column, files[0])
 
     def _column_of(self, files: list[Path], name: str) -> pa.ChunkedArray:
         try:
@@ -176,9 +140,7 @@ class ParquetDataset(Dataset):
             ) from error
         if not len(column):
             raise DataError(f"data.path: found no rows in {files[0]} and the files beside it, allowed: at least one")
-        if column.null_count:
-            raise DataError(f"{name}: found {column.null_count} empty values in {files[0].parent}, allowed: none")
-        return column
+        return check_whole(column, name, files[0].parent)
 
 
 class _ParquetImages(Images):

@@ -27,7 +27,7 @@ from fedsim.engine._output import last, named_output
 from fedsim.engine._phases import make_clients, make_model
 from fedsim.engine._types import Broadcast, EvaluationSums, HeldOut, PhaseName, Prepared, Ready, Upload
 from fedsim.errors import FedsimError
-from fedsim.features import PrefixFeatures
+from fedsim.features import PrefixFeatures, Views
 from fedsim.methods import ClientTask, MethodClient, Trained
 from fedsim.world import attacked, damaged, is_hostile
 
@@ -55,7 +55,8 @@ class LocalTrainer:
         self._model = make_model(config, len(dataset.classes), open_device(config))
         self._clients = make_clients(config, self._model)
         self._labels = {"train": dataset.train.labels, "test": dataset.test.labels}
-        train = PrefixFeatures(config, self._model, dataset.train.images, all_needed=False)
+        self._views = Views(config, len(dataset.train))
+        train = PrefixFeatures(config, self._model, dataset.train.images, all_needed=False, views=self._views)
         test = PrefixFeatures(config, self._model, dataset.test.images, beside=train)
         self._features = {"train": train, "test": test}
         self._prepared: Prepared | None = None
@@ -102,8 +103,10 @@ class LocalTrainer:
         size = self._together if phase == "method" else 1
         for start in range(0, len(clients), size):
             group = clients[start : start + size]
-            self._features["train"].complete(np.concatenate([self._partition.indices(client) for client in group]))
-            tasks = [self._task(round_index, client, kept) for client in group]
+            rows = [self._rows(phase, round_index, client) for client in group]
+            self._features["train"].complete(np.concatenate([part for pair in rows for part in pair]))
+            pairs = zip(group, rows, strict=True)
+            tasks = [self._task(round_index, client, taken, kept) for client, (taken, _) in pairs]
             with out_of_memory(f"client {group[0]} of round {round_index}"):
                 if size > 1 and (uploads := self._train_together(method, state, tasks)):
                     yield from uploads
@@ -111,8 +114,12 @@ class LocalTrainer:
                 for task in tasks:
                     yield self._train(method, state, task, alone=size == 1)
 
-    def _task(self, round_index: int, client: int, kept: Mapping[int, int]) -> ClientTask:
-        rows, _ = self._held_out.split(client, self._partition.indices(client))
+    def _rows(self, phase: PhaseName, round_index: int, client: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the training features: those that a client trains on in a round, and those that it holds out."""
+        rows, held_out = self._held_out.split(client, self._partition.indices(client))
+        return self._views.rows(rows, round_index, client) if phase == "method" else rows, held_out
+
+    def _task(self, round_index: int, client: int, rows: np.ndarray, kept: Mapping[int, int]) -> ClientTask:
         features, labels = self.samples("train", rows)
         state_before = self._states.read(client, kept[client]) if client in kept else None
         return ClientTask(round_index, client, features, labels, state_before)
@@ -223,8 +230,8 @@ class LocalTrainer:
         return state
 
     def samples(self, split: Literal["train", "test"], rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Prefix features and labels of some samples, on the model's device."""
-        labels = torch.from_numpy(self._labels[split][rows]).to(self._model.device)
+        """Prefix features and labels of some samples, or of views of them, on the model's device."""
+        labels = torch.from_numpy(self._labels[split][rows % len(self._labels[split])]).to(self._model.device)
         return self._features[split](rows), labels
 
 

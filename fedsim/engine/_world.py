@@ -143,7 +143,8 @@ class World:
         if self._homes is None:
             return None
         kind, params = self._phases[phase]
-        flops = self._flops.client(upload.samples, kind.passes(params, self._config, upload.samples), first)
+        passes = kind.passes(params, self._config, upload.samples)
+        flops = self._flops.client(upload.samples, passes, self._config.data.prefix_passes(first))
         measured = upload.train_seconds if self._settings.compute == "measured" else None
         return self._homes.home(upload.client).times(downlink_bytes, len(upload.update.payload), flops, measured)
 

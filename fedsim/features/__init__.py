@@ -3,5 +3,6 @@
 from fedsim.features._prefix import PrefixFeatures
 from fedsim.features._room import open_store
 from fedsim.features._store import BLOCK, Built, FeatureStore
+from fedsim.features._views import Views
 
-__all__ = ["BLOCK", "Built", "FeatureStore", "PrefixFeatures", "open_store"]
+__all__ = ["BLOCK", "Built", "FeatureStore", "PrefixFeatures", "Views", "open_store"]

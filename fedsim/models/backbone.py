@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from fedsim.data.images import Interpolation
 from fedsim.errors import ConfigError
-from fedsim.settings import ModelSettings, by_content
+from fedsim.settings import ModelSettings, by_content, unless_default
 
 #: Where weights come from.
 Weights = Literal["embedded", "package", "hub", "checkpoint", "random"]
@@ -121,11 +122,49 @@ class PretrainedSettings(ModelSettings):
         return self
 
 
+class LibrarySettings(PretrainedSettings):
+    """Keys of backbones that a library finds by name, be it in a repository of the hub or in a local folder."""
+
+    revision: str | None = Field(
+        None,
+        description="commit, tag or branch of a repository hf-hub:ORG/NAME",
+        json_schema_extra=unless_default,
+    )
+
+    @model_validator(mode="after")
+    def _revisions_are_the_hub_s(self) -> LibrarySettings:
+        if self.revision is not None and self.stored[0] != "hf-hub":
+            raise ValueError(f"revision: found {self.revision!r}, allowed: none, unless name has hf-hub:ORG/NAME")
+        return self
+
+    @property
+    def stored(self) -> tuple[str, str]:
+        """The source of configuration and weights, ``"hf-hub"`` or ``"local-dir"``, and the place; else both empty."""
+        source, _, place = self.name.partition(":")[2].partition(":")
+        if source not in ("hf-hub", "local-dir"):
+            return "", ""
+        return source, os.path.expanduser(place) if source == "local-dir" else place
+
+    def paths(self) -> dict[str, str]:
+        """A local folder under the key that names it, beside the other paths."""
+        source, place = self.stored
+        return super().paths() | ({"name": place} if source == "local-dir" else {})
+
+
 def unknown_name(params: ModelSettings, known: Sequence[str]) -> ConfigError:
     """The error to raise where a library has no model of the name after the colon."""
     library, _, name = params.name.partition(":")
     near = ", ".join(difflib.get_close_matches(name.partition("/")[0], known, n=4, cutoff=0))
     return ConfigError(f"model.name: found {params.name!r}, allowed: a model of {library}, such as {near}")
+
+
+def not_stored(params: ModelSettings, cause: Exception) -> ConfigError:
+    """The error to raise where a repository of the hub or a local folder does not give a backbone."""
+    reason = next(iter(str(cause).splitlines()), "")
+    return ConfigError(
+        f"model.name: found {params.name!r}, which gives no backbone ({type(cause).__name__}: {reason}), allowed: "
+        "hf-hub:ORG/NAME that was fetched before or can be, or local-dir:FOLDER, each with a configuration and weights"
+    )
 
 
 def no_weights(params: ModelSettings, cause: Exception) -> ConfigError:

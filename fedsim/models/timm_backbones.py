@@ -9,7 +9,15 @@ from pydantic import Field
 from torch import nn
 
 from fedsim.data.torchvision_import import import_torchvision
-from fedsim.models.backbone import Backbone, BackboneFamily, PretrainedSettings, no_weights, unknown_name
+from fedsim.models.backbone import (
+    Backbone,
+    BackboneFamily,
+    LibrarySettings,
+    PretrainedSettings,
+    no_weights,
+    not_stored,
+    unknown_name,
+)
 from fedsim.models.checkpoint import load_weights
 from fedsim.models.split import split_timm
 
@@ -17,14 +25,17 @@ _IGNORED = ("head.", "head_dist.", "fc.", "classifier.", "mask_token", "register
 
 
 class TimmFamily(BackboneFamily):
-    """Any model of timm of a known architecture, with a tag or without: ``timm:vit_base_patch16_224.augreg_in1k``."""
+    """Any model of timm of a known architecture, with a tag or without: ``timm:vit_base_patch16_224.augreg_in1k``.
+
+    ``timm:hf-hub:ORG/NAME`` is one of the hub, ``timm:local-dir:FOLDER`` one in a folder with ``config.json``.
+    """
 
     name = "timm:NAME"
     summary = (
         "any ConvMixer, ConvNeXt, EfficientNet, MlpMixer, ResNet or VisionTransformer of timm, e.g. "
         "timm:vit_tiny_patch16_224"
     )
-    Params = PretrainedSettings
+    Params: ClassVar[type[PretrainedSettings]] = LibrarySettings
     architecture: ClassVar[str | None] = None
 
     @classmethod
@@ -35,13 +46,19 @@ class TimmFamily(BackboneFamily):
 
         architecture = cls.architecture or params.name.partition(":")[2]
         known = timm.list_models()
-        if architecture.partition(".")[0] not in known:
+        source, place = params.stored if isinstance(params, LibrarySettings) else ("", "")
+        if not source and architecture.partition(".")[0] not in known:
             raise unknown_name(params, known)
         pretrained = params.checkpoint is None and not params.random_weights
-        arguments = cls._arguments(params)
+        from_hub, arguments = pretrained and source != "local-dir", cls._arguments(params)
+        if source:
+            revision = getattr(params, "revision", None)
+            architecture = f"{source}:{place}" + (f"@{revision}" if revision else "")
         try:
             model: Any = timm.create_model(architecture, pretrained=pretrained, num_classes=0, **arguments)
         except Exception as error:  # what a hub raises without a network depends on the hub
+            if source:
+                raise not_stored(params, error) from error
             if not pretrained:
                 raise
             raise no_weights(params, error) from error
@@ -53,9 +70,9 @@ class TimmFamily(BackboneFamily):
             masked_blocks=params.masked_blocks,
             input_size=data["input_size"][1],
             embedding_size=model.head_hidden_size,
-            weights="hub" if pretrained else "checkpoint" if params.checkpoint else "random",
-            mean=data["mean"],
-            std=data["std"],
+            weights="random" if params.random_weights else "hub" if from_hub else "checkpoint",
+            mean=tuple(data["mean"]),
+            std=tuple(data["std"]),
             interpolation="bilinear" if data["interpolation"] == "bilinear" else "bicubic",
         )
 
@@ -109,5 +126,6 @@ class ConvMixer(TimmFamily):
     """ConvMixer-768/32 (Trockman and Kolter 2022)."""
 
     name = "convmixer-768-32"
+    Params = PretrainedSettings
     summary = "ConvMixer-768/32; five masked blocks have 3,137,280 weights"
     architecture = "convmixer_768_32.in1k"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from fedsim.settings._settings import Settings, unless_default
 
@@ -23,6 +23,35 @@ class DataSettings(Settings):
         description="share of training samples that no client has, by seed: for tuning and choosing",
     )
     max_corrupt: float = Field(0.001, ge=0, le=1, description="share of undecodable images that is tolerated")
+    augment: tuple[Literal["flip", "crop", "randaugment"], ...] = Field(
+        (),
+        description="random changes of the images that clients train on, in this order: other ones in each round",
+        json_schema_extra=unless_default,
+    )
+    views: int | None = Field(
+        None,
+        ge=2,
+        le=1000,
+        description="keep so many views of each training image, itself and augmented ones, and train on one of them",
+        json_schema_extra=unless_default,
+    )
+
+    @model_validator(mode="after")
+    def _views_are_augmented(self) -> DataSettings:
+        if len(set(self.augment)) < len(self.augment):
+            raise ValueError(f"augment: found {list(self.augment)!r}, allowed: each change once")
+        if self.views is not None and not self.augment:
+            raise ValueError(f"views: found {self.views}, allowed: none, unless data.augment has changes")
+        return self
+
+    @property
+    def augments_anew(self) -> bool:
+        """Whether clients see new views of their images in each round, whose features cannot be kept."""
+        return bool(self.augment) and self.views is None
+
+    def prefix_passes(self, first: bool) -> int:
+        """Passes of each of a client's images through the frozen prefix in a round, its first one or a later one."""
+        return 1 if self.augments_anew else (self.views or 1) * first
 
 
 class PartitionSettings(Settings):
@@ -114,6 +143,15 @@ class TrainSettings(Settings):
         "momentum": ("optimizer", ("sgd", "normalized-sgd")),
         "compile": ("together", (1,)),
     }
+
+    @classmethod
+    def with_defaults(cls, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        """A method's training keys, without those that a key which is given makes meaningless."""
+        merged = {**defaults, **given}
+        for name, (key, values) in cls.only_with.items():
+            if name not in given and merged.get(key, cls.model_fields[key].default) not in values:
+                merged.pop(name, None)
+        return merged
 
 
 class EvaluateSettings(Settings):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 from pydantic import (
@@ -25,6 +26,12 @@ no_result: dict[str, Any] = {"changes_results": False}
 unless_default: dict[str, Any] = {"unless_default": True}
 #: Marks a path of a file or folder whose content counts and not its name, where it can be read.
 by_content: dict[str, Any] = {"by_content": True}
+
+
+def local_folder(place: str) -> str | None:
+    """The folder of this machine that a name means which may also be one of a hub; None where there is none."""
+    folder = Path(place).expanduser()
+    return str(folder) if place and folder.is_dir() else None
 
 
 class Settings(BaseModel):

@@ -33,9 +33,9 @@ class Flops:
             model.network(features)
         self.blocks = float(counter.get_total_flops())
 
-    def client(self, samples: int, passes: float, first: bool) -> float:
-        """Operations of a client in a round: so many forward passes of a sample, and the prefix in its first round."""
-        return self.blocks * passes + self.prefix * samples * first
+    def client(self, samples: int, passes: float, prefix_passes: int) -> float:
+        """Operations of a client in a round: so many forward passes of a sample, and of the prefix for each sample."""
+        return self.blocks * passes + self.prefix * samples * prefix_passes
 
 
 @contextmanager

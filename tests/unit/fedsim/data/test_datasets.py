@@ -19,7 +19,7 @@ from tests.unit.fedsim.data.layouts import WRITERS, encoded, load, parquet, pixe
 
 
 class TestDatasets(DatasetContract):
-    @pytest.fixture(params=[dataset.name for dataset in DATASETS])
+    @pytest.fixture(params=[dataset.name for dataset in DATASETS if ":" not in dataset.name])
     def params(self, request, tmp_path, monkeypatch):
         write = WRITERS.get(request.param)
         if write is None:

@@ -82,7 +82,7 @@ def test_accuracies_are_those_of_an_evaluation_by_hand(light, deployed):
         train, rows = held_out(config, client)
         assert (outcomes[1].clients[client]["samples"], found[0]) == (len(train), len(rows))
         features, labels = (tensor.clone() for tensor in trainer.samples("train", rows))
-        own_d = method.train(state, trainer._task(1, client, {})).value.numpy()
+        own_d = method.train(state, trainer._task(1, client, train, {})).value.numpy()
         expected = [len(rows)]
         for theta_d in (state.theta_d, own_d):
             logits = masked_logits(trainer._model, theta_d > 0.5 if deployed == "mask" else theta_d, features)

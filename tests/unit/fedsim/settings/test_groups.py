@@ -32,6 +32,12 @@ VALUES = {
     "method.theta_init": st.floats(0.1, 0.9),
     "method.codec": st.sampled_from([codec.name for codec in registries()["method.codec"]]),
     "method.targets": st.sampled_from(["attn", "linear"]),
+    "data.augment": st.sampled_from([("flip",), ("crop",), ("randaugment", "flip")]),
+}
+#: Keys of the group without which a key is refused, where it is not the value of one other that says so.
+NEEDED = {
+    ("data", "views"): lambda member: {"augment": ["flip"]},
+    ("model", "revision"): lambda member: {"name": member.replace("NAME", "hf-hub:org/net")},
 }
 
 
@@ -93,8 +99,10 @@ def values_of(group, key, info):
     return st.text("abc", min_size=1)  # no path of this machine: all that is below it would be read
 
 
-def enabling(params, key):
+def enabling(group, member, params, key):
     """The value of another key that makes a key used."""
+    if (group, key) in NEEDED:
+        return NEEDED[group, key](member)
     if key not in params.only_with:
         return {}
     other, values = params.only_with[key]
@@ -131,7 +139,7 @@ def name(value):
 @settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_run_is_named_after_a_key_if_and_only_if_it_can_change_a_result(group, member, params, key, data):
-    used = enabling(params, key)
+    used = enabling(group, member, params, key)
     first = load_config(tree_of(group, member, used))
     current = getattr(found_in(first, group), key)
     value = data.draw(values_of(group, key, params.model_fields[key]).filter(lambda value: value != current))

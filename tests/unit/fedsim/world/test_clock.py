@@ -85,7 +85,7 @@ def test_operations_are_those_of_the_network(small_config):
     assert flops.blocks == blocks
     convolutions = 2 * 9 * (16 * 16 * 3 * 32 + 8 * 8 * 32 * 64 + 4 * 4 * 64 * 128)
     assert flops.prefix == convolutions
-    assert flops.client(7, 21.0, first=True) == 21 * blocks + 7 * convolutions
+    assert flops.client(7, 21.0, prefix_passes=3) == 21 * blocks + 3 * 7 * convolutions
 
 
 @pytest.fixture
