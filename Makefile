@@ -4,7 +4,7 @@ BIN := .venv/bin
 # More arguments for the demo, e.g. `make demo ARGS="rounds=5 seed=1"`.
 ARGS ?=
 
-.PHONY: help demo test chaos fuzz recipes soak test-floors test-wheel lint clean
+.PHONY: help demo test chaos fuzz recipes soak test-floors test-wheel docs lint clean
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 8
@@ -43,13 +43,17 @@ test-wheel: .venv/installed  ## Install the wheel with the simulator in an empty
 		"deltamask[sim] @ file://$$(ls $(CURDIR)/.venv-wheel/dist/*.whl)"
 	cd .venv-wheel && bin/fedsim run rounds=2 partition.clients=4 output=runs && bin/fedsim report runs
 
+docs: .venv/installed  ## Build the documentation into site/, run its notebooks, and check it (about 2 minutes)
+	$(BIN)/mkdocs build --strict
+	$(BIN)/python -m pytest tests/docs
+
 lint: .venv/installed  ## Lint and type-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:  ## Remove the environment and caches; results stay
-	rm -rf .venv .venv-floors .venv-wheel build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-floors .venv-wheel build site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt

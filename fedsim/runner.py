@@ -164,7 +164,7 @@ def _open(config: Config, output: str, prepare: Callable[[], None]) -> Iterator[
         return
     from fedsim.distributed import RemoteSimulation, connect, plan_workers
 
-    with connect():
+    with connect(config.cluster.py_modules):
         workers = plan_workers(config.cluster, config.cohort_size)
         prepare()
         with closing(RemoteSimulation(config, output, workers, command)) as session:

@@ -8,14 +8,14 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import ray
 from ray.autoscaler.v2.utils import is_autoscaler_v2
 from ray.experimental.internal_kv import _internal_kv_get
 
-from fedsim.errors import ResourceError
+from fedsim.errors import ConfigError, ResourceError
 from fedsim.settings import ClusterSettings
 
 #: Ray gives the resources of the last run's workers back a moment after they ended.
@@ -26,18 +26,32 @@ _started: dict[str, str] = {}
 
 
 @contextmanager
-def connect() -> Iterator[None]:
+def connect(py_modules: Sequence[str] = ()) -> Iterator[None]:
     """Use the Ray of this process, the cluster of ``RAY_ADDRESS``, or a new local one.
 
     A local one serves all runs of the process, as each start of Ray leaves descriptors open and costs seconds. It ends
     with the process, or with a run that does not end well.
+
+    Args:
+        py_modules: folders of packages and ``.py`` files that workers import from a copy, on any node of the cluster of
+            ``RAY_ADDRESS``. A local one reads them where they are.
+
+    Raises:
+        ConfigError: one of ``py_modules`` is not there, or the caller has connected to Ray and so chosen what workers
+            import.
     """
+    for path in py_modules:
+        if not (os.path.isdir(path) or (path.endswith(".py") and os.path.isfile(path))):
+            raise ConfigError(f"cluster.py_modules: found {path!r}, allowed: the folder of a package, or a .py file")
     if not ray.is_initialized():
         # Without an address, Ray would also join whatever cluster was last started on this machine.
         address = os.environ.get("RAY_ADDRESS") or "local"
         if address == "local":  # its first processes import what workers need while this one goes on
             os.environ.setdefault("RAY_preload_python_modules", "fedsim.distributed")
-        context = ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        carried = {"py_modules": list(py_modules)} if py_modules and address != "local" else None
+        context = ray.init(
+            address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, runtime_env=carried
+        )
         if address != "local":
             try:
                 yield
@@ -46,6 +60,11 @@ def connect() -> Iterator[None]:
             return
         _started.update(context.address_info)  # type: ignore[attr-defined]
         atexit.register(_stop, _started["session_dir"])
+    elif py_modules and not _is_ours():
+        raise ConfigError(
+            f"cluster.py_modules: found {list(py_modules)}, allowed: none in a process that has connected to Ray; "
+            "give them to ray.init(runtime_env={'py_modules': ...})"
+        )
     try:
         yield
     except BaseException:

@@ -195,6 +195,11 @@ class ClusterSettings(Settings):
         4.0, ge=0, description="prefix features that a worker keeps in its GPU's memory; those beyond it are sent there"
     )
     start_seconds: float = Field(300.0, gt=0, le=86_400, description="time for workers to start before the run fails")
+    py_modules: tuple[str, ...] = Field(
+        (),
+        description="folders of packages and .py files that are copied to the nodes of RAY_ADDRESS's cluster",
+        json_schema_extra=unless_default,
+    )
     feature_store: str | None = Field(
         None, description="node-local folder of prefix features; $FEDSIM_CACHE/features or ~/.cache/fedsim/features"
     )

@@ -160,6 +160,8 @@ def _explain(
     allowed = item["msg"].replace("Input should be", "").replace("a valid ", "").strip()
     if item["type"] == "model_type":
         allowed = "a group of keys"
+    if item["type"] == "tuple_type":
+        allowed = "a list, such as [A, B]"
     return [f"{field}: found {item['input']!r}, allowed: {allowed}"]
 
 

@@ -76,6 +76,7 @@ class Plan:
         self.log = configs[0].log
         #: Folder of all runs, absolute where it is local.
         self.output = outputs[0] if "://" in outputs[0] else os.path.abspath(outputs[0])
+        self.py_modules = configs[0].cluster.py_modules  # all runs have the base's
         for index in range(len(points)):
             self._suggest(index)
 

@@ -36,7 +36,7 @@ def run_sweep(sweep: SweepConfig, callbacks: Iterable[Callback] = (), name: str 
     if not tracker.only_reused():
         for name, value in _SWITCHES.items():  # before Ray starts, whose processes inherit them
             os.environ.setdefault(name, value)
-        with connect():
+        with connect(plan.py_modules):
             _tune(sweep, tracker)
     tracker.settle()
     if not plan.done:

@@ -142,6 +142,7 @@ COMMANDS = [
     "run privacy.noise=1", "run privacy.clip=1 method.name=ridge", "run privacy.client_clip=5 method.name=fedavg",
     "run evaluate.every=0", "run on_client_error=skip", "run cluster.executor=dask", "run cluster.workers=0",
     "run cluster.gpus_per_worker=1.5", "run cluster.client_seconds=0", "run output=ftp://host/runs",
+    "run cluster.py_modules=my_methods.py",
     "run output=s3://", "run rounds=0 seed=-1 method.kappa=2",
     # Files.
     "run missing.yaml", "run list.yaml", "run broken.yaml", "run tabs.yaml", "run binary.yaml", "run deep.yaml",

@@ -26,6 +26,7 @@ BASES = {
 VALUES = {
     "output": st.sampled_from(["elsewhere", "s3://bucket/runs"]),
     "cluster.gpus_per_worker": st.sampled_from([0.25, 1.0, 2.0]),
+    "cluster.py_modules": st.sampled_from([(), ("my_methods.py",)]),
     "model.input_size": st.sampled_from(range(70, 225, 14)),  # what every backbone with this key takes
     "model.hidden": st.sampled_from([(), (8,), (8, 9)]),
     "method.clip": st.floats(0.001, 0.04),
