@@ -6,14 +6,13 @@ import base64
 import tempfile
 from pathlib import Path
 
-import jupytext
 import nbformat
 from nbclient import NotebookClient
 
 
 def executed(notebook: Path) -> nbformat.NotebookNode:
     """The notebook with its outputs, run in an empty folder. Raises CellExecutionError where a cell fails."""
-    node = jupytext.read(notebook)
+    node = nbformat.read(notebook, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(node, timeout=600, kernel_name="python3", resources={"metadata": {"path": folder}})
         return client.execute()
