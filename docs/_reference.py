@@ -10,7 +10,8 @@ import typer
 from typer.cli import get_docs_for_click
 
 from fedsim.cli import app
-from fedsim.display._keys import key_rows
+from fedsim.config import catalogue
+from fedsim.display import key_rows
 from results import schema
 
 _TABLES = {
@@ -49,20 +50,20 @@ def pages() -> Iterator[tuple[str, str]]:
 
 
 def _keys() -> Iterator[str]:
-    yield "All keys, as `fedsim list` shows them. A member's own keys are below its name, which `name` chooses.\n"
+    yield "All keys, as `fedsim list all` shows them. A member's own keys are below its name, which `name` chooses.\n"
     group = ""
-    for row in key_rows():
+    for row in key_rows(catalogue()):
         if row is None:
             continue
-        key, default, text = row
+        key, default, allowed, text = row
         found = key.split(".")[0] if "." in key else "experiment"
         if not key.startswith(" ") and found.rstrip(":") != group and not (group and key.endswith(":")):
             group = found
-            yield from ("", f"## {group}", "", *_header("key", "default", "what it is"))
+            yield from ("", f"## {group}", "", *_header("key", "default", "allowed", "what it is"))
         name = f"`{key.strip(' :')}`"
         if key.startswith("  "):  # a member, or a key of its own
             name = f"&emsp;{name}" if key.startswith("    ") else f"**{key.strip()}**"
-        yield _row(name, f"`{default}`" if default else "", text)
+        yield _row(name, f"`{default}`" if default else "", allowed, text)
 
 
 def _columns() -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Output in the terminal and in notebooks: progress, tables of runs, and lists of all there is to choose from."""
 
 from fedsim.display._estimate import estimate_table
-from fedsim.display._keys import key_names, list_keys, list_kinds
+from fedsim.display._keys import key_names, key_rows, list_keys, list_kinds
 from fedsim.display._live import LiveProgress
 from fedsim.display._notebook import NotebookProgress
 from fedsim.display._origins import with_origins
@@ -15,6 +15,7 @@ __all__ = [
     "duration",
     "estimate_table",
     "key_names",
+    "key_rows",
     "list_keys",
     "list_kinds",
     "overview_table",

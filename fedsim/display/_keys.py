@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator
 
 from rich.table import Table
 
@@ -12,6 +12,8 @@ from fedsim.errors import ConfigError
 from fedsim.registry import suggestion
 from fedsim.settings import Catalogue, Key
 
+#: Key, default, what is allowed and what it is; None between groups.
+Row = tuple[str, str, str, str] | None
 #: What people call kinds, and the groups of keys that they are.
 _ALSO = {"dataset": "data", "partitioner": "partition", "backbone": "model"}
 
@@ -43,30 +45,27 @@ def list_keys(kind: str | None = None, name: str | None = None) -> Table:
     known = catalogue()
     table = plain_table("key", "default", "allowed", "what it is")
     if kind is None:
-        for key, described in known.top.items():
-            _add(table, key, described)
-        for group in known.groups:
-            table.add_section()
-            _add_group(table, known, group)
-            for nested in known.kinds:
-                if nested.startswith(f"{group}."):
-                    _add_members(table, known, nested, set())
-        return table
-    found = _kind(known, kind)
-    if name is not None:
-        members = known.kinds.get(found, {})
-        if name not in members:
-            allowed = ", ".join(members) or f"none, as {found} has no members"
-            raise ConfigError(f"{found}: found {name!r}, allowed: {allowed}{suggestion(name, members)}")
-        table.add_row(name, "", "", members[name].summary)
-        for key, described in members[name].keys.items():
-            if key != "name":
-                _add(table, f"  {found}.{key}", described)
-    elif found in known.groups:
-        _add_group(table, known, found)
+        rows = key_rows(known)
+    elif name is None:
+        found = _kind(known, kind)
+        rows = _group_rows(known, found) if found in known.groups else _member_rows(known, found, set())
     else:
-        _add_members(table, known, found, set())
+        rows = _one_member(known, _kind(known, kind), name)
+    for row in rows:
+        table.add_section() if row is None else table.add_row(*row)
     return table
+
+
+def key_rows(known: Catalogue) -> Iterator[Row]:
+    """The rows of the list of all keys."""
+    for key, described in known.top.items():
+        yield _row(key, described)
+    for group in known.groups:
+        yield None
+        yield from _group_rows(known, group)
+        for nested in known.kinds:
+            if nested.startswith(f"{group}."):
+                yield from _member_rows(known, nested, set())
 
 
 def key_names(known: Catalogue) -> list[str]:
@@ -87,30 +86,40 @@ def _kind(known: Catalogue, word: str) -> str:
     raise ConfigError(f"KIND: found {word!r}, allowed: {', '.join(words)}{suggestion(word, words)}")
 
 
-def _add_group(table: Table, known: Catalogue, group: str) -> None:
+def _one_member(known: Catalogue, kind: str, name: str) -> Iterator[Row]:
+    members = known.kinds.get(kind, {})
+    if name not in members:
+        allowed = ", ".join(members) or f"none, as {kind} has no members"
+        raise ConfigError(f"{kind}: found {name!r}, allowed: {allowed}{suggestion(name, members)}")
+    yield name, "", "", members[name].summary
+    for key, described in members[name].keys.items():
+        if key != "name":
+            yield _row(f"  {kind}.{key}", described)
+
+
+def _group_rows(known: Catalogue, group: str) -> Iterator[Row]:
     keys = known.groups[group]
     for key, described in keys.items():
-        _add(table, f"{group}.{key}", described, "see below" if key == "name" and group in known.kinds else None)
+        yield _row(f"{group}.{key}", described, "see below" if key == "name" and group in known.kinds else None)
     if group in known.kinds:
-        _add_members(table, known, group, set(keys))
+        yield from _member_rows(known, group, set(keys))
 
 
-def _add_members(table: Table, known: Catalogue, kind: str, common: set[str]) -> None:
+def _member_rows(known: Catalogue, kind: str, common: set[str]) -> Iterator[Row]:
     """Members below each other; a key that several have is described at the first of them."""
     if not common:  # a group or a key inside another one
-        table.add_row(f"{kind}.name" if _has_keys(known, kind) else f"{kind}:")
+        yield f"{kind}.name" if _has_keys(known, kind) else f"{kind}:", "", "", "one of"
         common = {"name"}
     seen: set[str] = set()
-    nested = {
-        other.rpartition(".")[2] for other in known.kinds if other.startswith(f"{kind}.") and _has_keys(known, other)
-    }
+    inner = [other for other in known.kinds if other.startswith(f"{kind}.") and _has_keys(known, other)]
+    nested = {other.rpartition(".")[2] for other in inner}
     for name, member in known.kinds[kind].items():
         own = {key: described for key, described in member.keys.items() if key not in common | nested}
-        again = _again(own, seen)
-        table.add_row(f"  {name}", "", "", member.summary + (f"; also {', '.join(again)}" if again else ""))
+        again = [f"{key}={own[key].default}" if own[key].default else key for key in own if key in seen]
+        yield f"  {name}", "", "", member.summary + (f"; also {', '.join(again)}" if again else "")
         for key, described in own.items():
             if key not in seen:
-                _add(table, f"    {kind}.{key}", described)
+                yield _row(f"    {kind}.{key}", described)
         seen |= own.keys()
 
 
@@ -119,9 +128,5 @@ def _has_keys(known: Catalogue, kind: str) -> bool:
     return any(member.keys for member in known.kinds[kind].values())
 
 
-def _again(own: Mapping[str, Key], seen: Iterable[str]) -> list[str]:
-    return [f"{key}={own[key].default}" if own[key].default else key for key in own if key in set(seen)]
-
-
-def _add(table: Table, key: str, described: Key, allowed: str | None = None) -> None:
-    table.add_row(key, described.default, described.allowed if allowed is None else allowed, described.description)
+def _row(key: str, described: Key, allowed: str | None = None) -> Row:
+    return key, described.default, described.allowed if allowed is None else allowed, described.description

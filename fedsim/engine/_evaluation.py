@@ -1,14 +1,17 @@
-"""Evaluation of a model on some samples."""
+"""Evaluation of a model on some samples, and the samples that are evaluated together."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fedsim.data import LoadedDataset
 from fedsim.engine._types import EvaluationSums
 from fedsim.methods.base import Forward
 from fedsim.methods.training import autocast
@@ -51,3 +54,25 @@ def _losses(logits: Tensor, labels: Tensor, grid: Sequence[float], smoothing: fl
     """Summed cross-entropies with the logits divided by temperatures."""
     divided = (logits / temperature for temperature in grid)
     return tuple(float(F.cross_entropy(x, labels, reduction="sum", label_smoothing=smoothing)) for x in divided)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Samples that are evaluated together.
+
+    Attributes:
+        split: what they are for.
+        rows: of the test split, or, where they are for validation, of the training split.
+    """
+
+    split: Literal["test", "validation"]
+    rows: np.ndarray
+
+
+def evaluation_pieces(dataset: LoadedDataset, size: int) -> list[Piece]:
+    """All that is evaluated, in pieces of so many samples, whoever evaluates which: test, then validation."""
+    pieces = []
+    for split, rows in (("test", np.arange(len(dataset.test))), ("validation", dataset.validation_rows)):
+        starts = range(0, len(rows), size)
+        pieces += [Piece(split, rows[start : start + size]) for start in starts]  # type: ignore[arg-type]
+    return pieces

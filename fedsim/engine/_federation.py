@@ -18,6 +18,7 @@ from fedsim.data.partition import make_partition
 from fedsim.engine._buffer import Buffer
 from fedsim.engine._calibration import best_temperature, temperatures, tempered
 from fedsim.engine._downlink import Downlink
+from fedsim.engine._evaluation import evaluation_pieces
 from fedsim.engine._executors import Executor
 from fedsim.engine._held_out import HeldOutSamples
 from fedsim.engine._phases import make_model, make_servers
@@ -33,7 +34,6 @@ from fedsim.engine._rows import (
     lost_row,
     totals,
 )
-from fedsim.engine._trainer import evaluation_pieces
 from fedsim.engine._types import Broadcast, PhaseName, Prepared
 from fedsim.engine._world import Report, World, staleness_weight
 from fedsim.errors import CheckpointError, ClientError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,12 +15,12 @@ from torch import Tensor
 from deltamask import Update, parallel, stream_key
 from deltamask.uploads import add_weight
 from fedsim.config import Config
-from fedsim.data import LoadedDataset, load_dataset
+from fedsim.data import load_dataset
 from fedsim.data.partition import make_partition
 from fedsim.engine._calibration import temperatures
 from fedsim.engine._client_states import ClientStates
 from fedsim.engine._device import keep_freed_memory, open_device
-from fedsim.engine._evaluation import evaluated
+from fedsim.engine._evaluation import evaluated, evaluation_pieces
 from fedsim.engine._faults import describe, out_of_memory
 from fedsim.engine._held_out import HeldOutSamples
 from fedsim.engine._output import last, named_output
@@ -233,28 +233,6 @@ class LocalTrainer:
         """Prefix features and labels of some samples, or of views of them, on the model's device."""
         labels = torch.from_numpy(self._labels[split][rows % len(self._labels[split])]).to(self._model.device)
         return self._features[split](rows), labels
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Samples that are evaluated together.
-
-    Attributes:
-        split: what they are for.
-        rows: of the test split, or, where they are for validation, of the training split.
-    """
-
-    split: Literal["test", "validation"]
-    rows: np.ndarray
-
-
-def evaluation_pieces(dataset: LoadedDataset, size: int) -> list[Piece]:
-    """All that is evaluated, in pieces of so many samples, whoever evaluates which: test, then validation."""
-    pieces = []
-    for split, rows in (("test", np.arange(len(dataset.test))), ("validation", dataset.validation_rows)):
-        starts = range(0, len(rows), size)
-        pieces += [Piece(split, rows[start : start + size]) for start in starts]  # type: ignore[arg-type]
-    return pieces
 
 
 def set_threads(cpus: float) -> None:
