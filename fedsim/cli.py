@@ -195,7 +195,8 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _fail("interrupted: finished rounds are stored; the same command, without --fresh, goes on", 130)
+        fresh = ", without --fresh," if "--fresh" in sys.argv else ""
+        _fail(f"interrupted: finished rounds are stored; the same command{fresh} goes on", 130)
     except (FedsimError, OSError, results.LocationError, results.DamagedError) as error:
         _fail(f"error: {explained(error)}", 2)
 

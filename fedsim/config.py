@@ -25,6 +25,7 @@ from fedsim.errors import ConfigError
 from fedsim.provenance import content_digest, source_digest
 from fedsim.registry import Registry, trust_only
 from fedsim.settings import (
+    MOVED,
     ClusterSettings,
     DataSettings,
     EvaluateSettings,
@@ -48,18 +49,6 @@ from fedsim.settings import (
 
 #: Groups and keys that never change a result: a run's name leaves them out.
 NO_RESULT = ("output", "cluster", "log")
-#: Keys of earlier versions and where they are now.
-MOVED = {
-    "data.partition": "partition.name",
-    "data.clients": "partition.clients",
-    "data.alpha": "partition.alpha",
-    "data.labels_per_client": "partition.labels_per_client",
-    "data.group_column": "partition.column",
-    "model.head": "head.name",
-    "model.head_epochs": "head.epochs",
-    "model.head_lr": "head.lr",
-    "model.head_shrinkage": "head.shrinkage",
-}
 
 
 def registries() -> dict[str, Registry[Any]]:
@@ -116,8 +105,7 @@ class Config(Settings):
             return value
         method, train = value.get("method", {}), value.get("train")
         name = method.get("name", cls.model_fields["method"].default.name) if isinstance(method, Mapping) else None
-        if isinstance(method, MethodSettings):
-            name = method.name
+        name = method.name if isinstance(method, MethodSettings) else name
         train = train.model_dump() if isinstance(train, TrainSettings) else train
         if not isinstance(name, str) or not (train is None or isinstance(train, Mapping)):
             return value  # the fields' own validators report it
@@ -201,8 +189,8 @@ class Config(Settings):
             assign(content, key, None)  # wherever it is
         content["contents"] = self._contents
         digest = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=5).hexdigest()
-        names = "-".join((self.method.name, self.data.name, self.model.name))
-        return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', names)}-s{self.seed}-{digest}"
+        names = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{self.method.name}-{self.data.name}-{self.model.name}")
+        return f"{names}-s{self.seed}-{digest}"
 
 
 def _with_defaults(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,6 +219,8 @@ def load_config(
         tree: Any = copy.deepcopy(dict(source or {}))
     else:
         tree = read_yaml(Path(source))
+        if tree.keys() & {"base", "space"} and not tree.keys() & Config.model_fields.keys():
+            raise ConfigError(f"config: found a sweep in {os.fspath(source)!r}, allowed: a run; fedsim sweep runs it")
     for override in overrides:
         apply_override(tree, override)
     check_size(tree)
@@ -250,7 +240,7 @@ def load_stored_config(content: Mapping[str, Any], overrides: Iterable[str] = ()
         trust: import whatever code it names.
 
     Raises:
-        ConfigError: as for :func:`load_config`, and for code that is not to be imported.
+        ConfigError: also for code that is not to be imported.
     """
     overrides = list(overrides)
     if trust:

@@ -138,11 +138,16 @@ def _explain(
             return [f"{field}: moved to {moved[field]}"]
         if member is not None and len(path) == 1 and path[0] in member.owners:
             owners = ", ".join(member.owners[path[0]])
+            if path[0] == "compressor":  # the keys of a method without one would not help
+                return [
+                    f"{field}: found {item['input']!r}, allowed: none, as {_named(member)} has no compressor; methods "
+                    f"with one: {owners}"
+                ]
             return [f"{field}: not used where {member.choice}, but by: {owners}{_keys(settings, prefix)}"]
         for key in path[:-1]:
             if key in settings.model_fields:  # else it is a key of a mapping to groups
                 settings = _settings_of(settings.model_fields[key].annotation)
-        known = list(settings.model_fields)
+        known = _names(settings)
         return [f"{field}: unknown key{suggestion(path[-1], known)}{_keys(settings, prefix + path[:-1])}"]
     if item["type"] == "value_error":
         error = item["ctx"]["error"]
@@ -158,5 +163,14 @@ def _explain(
     return [f"{field}: found {item['input']!r}, allowed: {allowed}"]
 
 
+def _named(member: MemberError) -> str:
+    return member.choice.removeprefix("name is ")
+
+
+def _names(settings: type[BaseModel]) -> list[str]:
+    """Names of the keys as they are written in a file."""
+    return [info.alias or name for name, info in settings.model_fields.items()]
+
+
 def _keys(settings: type[BaseModel], prefix: tuple[str, ...]) -> str:
-    return f" (allowed: {', '.join('.'.join((*prefix, key)) for key in settings.model_fields)})"
+    return f" (allowed: {', '.join('.'.join((*prefix, key)) for key in _names(settings))})"

@@ -11,9 +11,18 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 import results
-from fedsim.config import MOVED, NO_RESULT
+from fedsim.config import NO_RESULT
 from fedsim.errors import ConfigError
-from fedsim.settings import DataSettings, ModelSettings, Settings, apply_override, check_size, explain_errors, read_yaml
+from fedsim.settings import (
+    MOVED,
+    DataSettings,
+    ModelSettings,
+    Settings,
+    apply_override,
+    check_size,
+    explain_errors,
+    read_yaml,
+)
 
 _KINDS = ("grid", "choice", "uniform", "loguniform", "integer")
 
@@ -34,9 +43,8 @@ class Dimension(Settings):
     def _one_kind(self) -> Dimension:
         found = [kind for kind in _KINDS if getattr(self, kind) is not None]
         if len(found) != 1:
-            raise ValueError(
-                f"found {' and '.join(found) or 'none'}, allowed: one of grid, choice, uniform, loguniform, int"
-            )
+            names = " and ".join(found).replace("integer", "int") or "none"
+            raise ValueError(f"found {names}, allowed: one of grid, choice, uniform, loguniform, int")
         return self
 
     @field_validator("uniform", "loguniform", "integer")
