@@ -138,12 +138,10 @@ def _explain(
             return [f"{field}: moved to {moved[field]}"]
         if member is not None and len(path) == 1 and path[0] in member.owners:
             owners = ", ".join(member.owners[path[0]])
-            if path[0] == "compressor":  # the keys of a method without one would not help
-                return [
-                    f"{field}: found {item['input']!r}, allowed: none, as {_named(member)} has no compressor; methods "
-                    f"with one: {owners}"
-                ]
-            return [f"{field}: not used where {member.choice}, but by: {owners}{_keys(settings, prefix)}"]
+            # The other keys of a method without a compressor would not help.
+            none = f" ({member.choice.removeprefix('name is ')} has no compressor)"
+            more = none if path[0] == "compressor" else _keys(settings, prefix)
+            return [f"{field}: not used where {member.choice}, but by: {owners}{more}"]
         for key in path[:-1]:
             if key in settings.model_fields:  # else it is a key of a mapping to groups
                 settings = _settings_of(settings.model_fields[key].annotation)
@@ -161,10 +159,6 @@ def _explain(
     if item["type"] == "model_type":
         allowed = "a group of keys"
     return [f"{field}: found {item['input']!r}, allowed: {allowed}"]
-
-
-def _named(member: MemberError) -> str:
-    return member.choice.removeprefix("name is ")
 
 
 def _names(settings: type[BaseModel]) -> list[str]:

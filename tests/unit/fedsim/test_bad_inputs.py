@@ -140,14 +140,16 @@ COMMANDS = [
     "run method.kapa=1", "run method.kappa=2", "run method.codec=fuse9", "run method.clip=0.6",
     "run method.theta_init=0.999", "run method.selection=best", "run method.name=fedavg method.compressor.name=zip",
     "run method.name=eden method.compressor.rate=9", "run method.name=qsgd method.compressor.name=eden",
-    "run method.compressor.name=qsgd", "run method.name=lora method.rank=0", "run method.name=nowhere:Method", "run method.name=json:JSONDecoder",
+    "run method.compressor.name=qsgd",
+    "run method.name=lora method.rank=0", "run method.name=nowhere:Method", "run method.name=json:JSONDecoder",
     "run privacy.noise=1", "run privacy.clip=1 method.name=ridge", "run privacy.client_clip=5 method.name=fedavg",
     "run evaluate.every=0", "run on_client_error=skip", "run cluster.executor=dask", "run cluster.workers=0",
     "run cluster.gpus_per_worker=1.5", "run cluster.client_seconds=0", "run output=ftp://host/runs",
     "run output=s3://", "run rounds=0 seed=-1 method.kappa=2",
     # Files.
     "run missing.yaml", "run list.yaml", "run broken.yaml", "run tabs.yaml", "run binary.yaml", "run deep.yaml",
-    "run constructor.yaml", "run old.yaml", "run two-errors.yaml", "run empty", "run sweep-one-seed.yaml", "resume nowhere", "resume words.txt",
+    "run constructor.yaml", "run old.yaml", "run two-errors.yaml", "run empty",
+    "run sweep-one-seed.yaml", "resume nowhere", "resume words.txt",
     "report nowhere", "report words.txt", "report s3://bucket/runs", "partition partition.clients=5000",
     # Sweeps.
     "sweep missing.yaml", "sweep empty.yaml", "sweep list.yaml", "sweep sweep-no-kind.yaml",
