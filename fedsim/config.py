@@ -115,8 +115,7 @@ class Config(Settings):
             return value
         method, train = value.get("method", {}), value.get("train")
         name = method.get("name", cls.model_fields["method"].default.name) if isinstance(method, Mapping) else None
-        if isinstance(method, MethodSettings):
-            name = method.name
+        name = method.name if isinstance(method, MethodSettings) else name
         train = train.model_dump() if isinstance(train, TrainSettings) else train
         if not isinstance(name, str) or not (train is None or isinstance(train, Mapping)):
             return value  # the fields' own validators report it
@@ -203,8 +202,8 @@ class Config(Settings):
                 named[group] = named[group].rpartition(":")[0]
         content["contents"] = self._contents
         digest = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=5).hexdigest()
-        names = "-".join(named.values())
-        return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', names)}-s{self.seed}-{digest}"
+        names = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(named.values()))
+        return f"{names}-s{self.seed}-{digest}"
 
 
 def load_config(
@@ -224,6 +223,8 @@ def load_config(
         tree: Any = copy.deepcopy(dict(source or {}))
     else:
         tree = read_yaml(source)
+        if tree.keys() & {"base", "space"} and not tree.keys() & Config.model_fields.keys():
+            raise ConfigError(f"config: found a sweep in {os.fspath(source)!r}, allowed: a run; fedsim sweep runs it")
     for override in overrides:
         apply_override(tree, override)
     check_size(tree)
@@ -244,7 +245,7 @@ def load_stored_config(content: Mapping[str, Any], overrides: Iterable[str] = ()
         trust: import whatever code it names.
 
     Raises:
-        ConfigError: as for :func:`load_config`, and for code that is not to be imported.
+        ConfigError: also for code that is not to be imported.
     """
     overrides = list(overrides)
     if trust:

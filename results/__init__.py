@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from results import schema
     from results.frames import Results, load
     from results.locations import split as split_location
+    from results.log import read_log
     from results.store import RunStore
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Results",
     "RunStore",
     "load",
+    "read_log",
     "schema",
     "split_location",
 ]
@@ -32,6 +34,7 @@ _LATER = {
     "Results": ("results.frames", "Results"),
     "RunStore": ("results.store", "RunStore"),
     "load": ("results.frames", "load"),
+    "read_log": ("results.log", "read_log"),
     "split_location": ("results.locations", "split"),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -29,7 +30,6 @@ console = Console()
 wide_console = Console(width=10_000)
 #: The parts of the help.
 RUNS, RESULTS, CONFIGURATIONS = "Runs", "Results", "Configurations"
-AGAIN = "the same command, without --fresh, goes on"
 
 
 def complete(incomplete: str) -> list[str]:
@@ -95,7 +95,7 @@ def read_config(arguments: list[str] | None) -> Config:
 
 
 @contextmanager
-def errors(going_on: str = AGAIN) -> Iterator[None]:
+def errors() -> Iterator[None]:
     """Turn errors that a user can mend into one message and exit code 2, and an interrupt into exit code 130."""
     # A batch system ends a job by SIGTERM, a lost connection by SIGHUP: end as on Ctrl-C, and leave no process.
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -104,7 +104,8 @@ def errors(going_on: str = AGAIN) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        fail(f"interrupted: finished rounds are stored; {going_on}", 130)
+        fresh = ", without --fresh," if "--fresh" in sys.argv else ""
+        fail(f"interrupted: finished rounds are stored; the same command{fresh} goes on", 130)
     except (FedsimError, OSError, results.LocationError, results.DamagedError) as error:
         catalogue()  # kept, so that the next mistyped key is answered at once
         fail(f"error: {explained(error)}", 2)

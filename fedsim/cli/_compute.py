@@ -101,7 +101,7 @@ def sweep(
 
     Example: fedsim sweep sweep.yaml output=s3://bucket/runs concurrent=64
     """
-    with errors("the same command goes on"):
+    with errors():
         set_output(quiet, log_level)
         load_sweep(file, overrides or (), smoke=smoke)  # what is wrong with it is said before torch is imported
         from fedsim.sweeps.display import LiveSweep

@@ -39,7 +39,8 @@ class LiveProgress(RunProgress):
 
     def start(self, run: Run) -> None:
         super().start(run)
-        self._print(f"run       {run.path}")
+        if self._console.is_terminal:
+            self._print(f"run       {run.path}")
         if run.stored:
             self._print(f"going on after round {self.completed}")
 

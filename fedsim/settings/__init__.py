@@ -16,9 +16,10 @@ from fedsim.settings._groups import (
 )
 from fedsim.settings._log import LogSettings
 from fedsim.settings._member import Members, validate_member
+from fedsim.settings._moved import MOVED
 from fedsim.settings._privacy import PrivacySettings
 from fedsim.settings._settings import Settings, by_content, explain_errors, local_folder, no_result, unless_default
-from fedsim.settings._tree import MOVED, apply_override, assign, check_size, read_yaml
+from fedsim.settings._tree import apply_override, assign, check_size, read_yaml
 from fedsim.settings._world import WorldSettings
 
 __all__ = [

@@ -20,8 +20,8 @@ from pydantic import PydanticInvalidForJsonSchema
 from fedsim.errors import ConfigError
 from fedsim.registry import unknown_member
 from fedsim.settings._member import Members
+from fedsim.settings._moved import MOVED
 from fedsim.settings._settings import Settings, settings_of, unknown_key, unused_key
-from fedsim.settings._tree import MOVED
 
 #: What is allowed of a key, by what JSON schema says of it.
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}

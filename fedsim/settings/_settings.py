@@ -144,11 +144,11 @@ def _explain(
         if field in moved:
             return [f"{field}: moved to {moved[field]}"]
         if member is not None and len(path) == 1 and path[0] in member.owners:
-            return [unused_key(field, settings.model_fields, member.owners[path[0]], member.choice)]
+            return [unused_key(field, _names(settings), member.owners[path[0]], member.choice)]
         for key in path[:-1]:
             if key in settings.model_fields:  # else it is a key of a mapping to groups
                 settings = settings_of(settings.model_fields[key].annotation)
-        return [unknown_key(field, settings.model_fields)]
+        return [unknown_key(field, _names(settings))]
     if item["type"] == "value_error":
         error = item["ctx"]["error"]
         if isinstance(error, MemberError):
@@ -173,7 +173,15 @@ def unknown_key(field: str, known: Iterable[str]) -> str:
 
 def unused_key(field: str, known: Iterable[str], owners: Iterable[str], choice: str) -> str:
     """The error of a dotted key that only other members of the kind have than the chosen one."""
-    return f"{field}: not used where {choice}, but by: {', '.join(owners)}{_keys(field, known)}"
+    # The other keys of a method without a compressor would not help.
+    none = field.rpartition(".")[2] == "compressor"
+    more = f" ({choice.removeprefix('name is ')} has no compressor)" if none else _keys(field, known)
+    return f"{field}: not used where {choice}, but by: {', '.join(owners)}{more}"
+
+
+def _names(settings: type[BaseModel]) -> list[str]:
+    """Names of the keys as they are written in a file."""
+    return [info.alias or name for name, info in settings.model_fields.items()]
 
 
 def _keys(field: str, known: Iterable[str]) -> str:

@@ -44,9 +44,8 @@ class Dimension(Settings):
     def _one_kind(self) -> Dimension:
         found = [kind for kind in _KINDS if getattr(self, kind) is not None]
         if len(found) != 1:
-            raise ValueError(
-                f"found {' and '.join(found) or 'none'}, allowed: one of grid, choice, uniform, loguniform, int"
-            )
+            names = " and ".join(found).replace("integer", "int") or "none"
+            raise ValueError(f"found {names}, allowed: one of grid, choice, uniform, loguniform, int")
         return self
 
     @field_validator("uniform", "loguniform", "integer")

@@ -82,6 +82,8 @@ def _files(folder: Path) -> None:
             "search": {"objectives": {"final_accuracy": "up"}},
         },
         "no-validation": {"base": {"data": {"validation": 0}}, "space": {"train.lr": {"uniform": [0.1, 1]}}},
+        "integer": {"base": {}, "space": {"train.epochs": {"integer": [1, 3]}}},
+        "int-and-grid": {"base": {}, "space": {"train.epochs": {"int": [1, 3], "grid": [1]}}},
         "space-is-list": {"base": {}, "space": [1]},
         "one-seed": {"base": {}, "space": {"seed": {"grid": [0]}}},
     }
@@ -138,6 +140,7 @@ COMMANDS = [
     "run method.kapa=1", "run method.kappa=2", "run method.codec=fuse9", "run method.clip=0.6",
     "run method.theta_init=0.999", "run method.selection=best", "run method.name=fedavg method.compressor.name=zip",
     "run method.name=eden method.compressor.rate=9", "run method.name=qsgd method.compressor.name=eden",
+    "run method.compressor.name=qsgd",
     "run method.name=lora method.rank=0", "run method.name=nowhere:Method", "run method.name=json:JSONDecoder",
     "run privacy.noise=1", "run privacy.clip=1 method.name=ridge", "run privacy.client_clip=5 method.name=fedavg",
     "run evaluate.every=0", "run on_client_error=skip", "run cluster.executor=dask", "run cluster.workers=0",
@@ -146,7 +149,8 @@ COMMANDS = [
     "run output=s3://", "run rounds=0 seed=-1 method.kappa=2",
     # Files.
     "run missing.yaml", "run list.yaml", "run broken.yaml", "run tabs.yaml", "run binary.yaml", "run deep.yaml",
-    "run constructor.yaml", "run old.yaml", "run two-errors.yaml", "run empty", "resume nowhere", "resume words.txt",
+    "run constructor.yaml", "run old.yaml", "run two-errors.yaml", "run empty",
+    "run sweep-one-seed.yaml", "resume nowhere", "resume words.txt",
     "report nowhere", "report words.txt", "partition partition.clients=5000",
     # Sweeps.
     "sweep missing.yaml", "sweep empty.yaml", "sweep list.yaml", "sweep sweep-no-kind.yaml",
@@ -155,7 +159,8 @@ COMMANDS = [
     "sweep sweep-unknown-group.yaml", "sweep sweep-bad-base.yaml", "sweep sweep-unknown-when.yaml",
     "sweep sweep-huge.yaml", "sweep sweep-bad-objective.yaml", "sweep sweep-bad-direction.yaml",
     "sweep sweep-no-validation.yaml", "sweep sweep-space-is-list.yaml", "sweep sweep-one-seed.yaml seed=3",
-    "sweep sweep-one-seed.yaml concurrent=0",
+    "sweep sweep-one-seed.yaml concurrent=0", "sweep sweep-integer.yaml", "sweep sweep-int-and-grid.yaml",
+    "sweep sweep-one-seed.yaml space.log.wandb.grid=[a]", "run log.callbacks=[Class]", "run log.tensorboad=x",
     # Data.
     f"run {_SERIAL} data.name=image-folder", f"{_FOLDER}nowhere", f"{_FOLDER}words.txt", f"{_FOLDER}empty",
     f"{_FOLDER}no-images", f"{_FOLDER}one-class partition.clients=5", f"{_FOLDER}new-class", f"{_FOLDER}dead-link",

@@ -20,9 +20,8 @@ ROW = {"accuracy": 0.5, "uplink_bpp": 0.25, "round_seconds": 1.5, "participants"
 def test_each_round_is_a_line_where_the_output_is_no_terminal(tmp_path):
     shown = io.StringIO()
     with LiveProgress(Console(file=shown, width=200)) as live:
-        path = fedsim.run(small_config(tmp_path, *TINY), callbacks=[live]).path
-    first, *rounds = shown.getvalue().splitlines()
-    assert first == f"run       {path}"
+        fedsim.run(small_config(tmp_path, *TINY), callbacks=[live])
+    rounds = shown.getvalue().splitlines()
     assert len(rounds) == 3
     number = r"\d+\.\d+"
     for index, line in enumerate(rounds):
