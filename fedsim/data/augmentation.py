@@ -42,7 +42,8 @@ class Augmentation:
         changed = pixels.copy()
         with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator, which is left as it was
             for index in np.flatnonzero(views).tolist():
-                torch.manual_seed(stream_key(self._seed, "augment", int(samples[index]), int(views[index])))
+                key = stream_key(self._seed, "augment", int(samples[index]), int(views[index]))
+                torch.default_generator.manual_seed(key)  # and not those of GPUs, which are nobody's business here
                 image = torch.from_numpy(pixels[index]).permute(2, 0, 1)
                 changed[index] = self._made(image.shape[1])(image).permute(1, 2, 0).numpy()
         return changed

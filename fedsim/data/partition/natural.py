@@ -20,7 +20,7 @@ class Natural(Partitioner):
     """Samples by the values of ``partition.column``, each wholly at one client, which may have several."""
 
     name = "natural"
-    summary = "by the values of partition.column of a Parquet dataset, such as a writer or a camera"
+    summary = "by the values of partition.column of a dataset with columns, such as a writer or a camera"
     Params = NaturalSettings
 
     @classmethod
