@@ -4,7 +4,7 @@ BIN := .venv/bin
 # More arguments for the demo, e.g. `make demo ARGS="rounds=5 seed=1"`.
 ARGS ?=
 
-.PHONY: help demo test chaos fuzz recipes soak test-floors test-wheel docs lint clean
+.PHONY: help demo test chaos fuzz recipes soak examples test-floors test-wheel docs lint clean
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 8
@@ -27,6 +27,13 @@ recipes: .venv/installed  ## Run each sweep of the paper, shrunk (about 4 minute
 
 soak: .venv/installed  ## Run 500 rounds and 50 runs in one process, and record memory and descriptors (about 15 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/soak --record results/benchmarks/soak
+
+examples: .venv/installed  ## Run the examples in environments of their own, Flower's against the simulator (about 8 minutes)
+	rm -rf .venv-library && $(PYTHON) -m venv .venv-library
+	.venv-library/bin/python -m pip install --quiet --constraint constraints.txt .
+	! .venv-library/bin/python -c "import ray" 2> .venv-library/ray
+	examples/socket/run.sh .venv-library/bin/python 5
+	PYTHON=$(PYTHON) SIMULATOR=$(BIN)/python examples/flower/run.sh 5
 
 test-floors:  ## Run the unit tests and the command line with the lowest versions that setup.cfg allows
 	rm -rf .venv-floors && $(PYTHON) -m venv .venv-floors
@@ -53,7 +60,8 @@ lint: .venv/installed  ## Lint and type-check
 	$(BIN)/mypy
 
 clean:  ## Remove the environment and caches; results stay
-	rm -rf .venv .venv-floors .venv-wheel build site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-floors .venv-wheel .venv-library .venv-flower build site *.egg-info
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt

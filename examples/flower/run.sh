@@ -14,7 +14,7 @@ work=$(mktemp -d)
 if [ ! -x "$env/bin/flwr" ]; then
     "${PYTHON:-python3}" -m venv "$env"
     grep -E '^(constriction|numba|numpy|pillow|pyfusefilter|torch)==' constraints.txt > "$env/constraints.txt"
-    "$env/bin/python" -m pip install --quiet --constraint "$env/constraints.txt" flwr==1.42.0 .
+    "$env/bin/python" -m pip install --quiet --constraint "$env/constraints.txt" flwr==1.42.0 --editable .
 fi
 
 pids=()
@@ -22,12 +22,17 @@ finish() {
     status=$?
     trap - EXIT
     [ "$status" -eq 0 ] || tail -n 40 "$work"/*.log || true
-    # Each process leads a group of its own, with all that it has started.
-    for pid in "${pids[@]}"; do kill -TERM -- "-$pid" 2>/dev/null || true; done
-    sleep 1
-    for pid in "${pids[@]}"; do kill -KILL -- "-$pid" 2>/dev/null || true; done
+    # Flower's processes start others in sessions of their own; so all are listed before the first of them goes.
+    mapfile -t all < <(for pid in "${pids[@]}"; do below "$pid"; done)
+    kill -TERM "${all[@]}" 2>/dev/null || true
+    sleep 2
+    kill -KILL "${all[@]}" 2>/dev/null || true
     rm -rf "$work"
     exit "$status"
+}
+below() {  # a process and all that it started
+    echo "$1"
+    for child in $(pgrep -P "$1"); do below "$child"; done
 }
 trap finish EXIT
 trap 'exit 130' INT TERM
@@ -46,9 +51,10 @@ address = "127.0.0.1:$port"
 insecure = true
 TOML
 
-start() {  # name, command: in the background, as the leader of a group
-    setsid "${@:2}" > "$work/$1.log" 2>&1 &
+start() {  # name, command
+    "${@:2}" > "$work/$1.log" 2>&1 &
     pids+=($!)
+    disown  # so that the shell does not tell of its end
 }
 cd "$work"
 start superlink flower-superlink --insecure --host 127.0.0.1 --port "$port" --disable-runtime-dependency-installation

@@ -31,9 +31,11 @@ class DeltaMask(Strategy):
     ) -> Iterable[Message]:
         while len(nodes := sorted(grid.get_node_ids())) < self._clients:
             time.sleep(0.5)
-        for node in nodes:
-            content = ConfigRecord({"message": self.server.message(self._known.get(node, 0))})
-            yield Message(RecordDict({"deltamask": content}), dst_node_id=node, message_type=MessageType.TRAIN)
+        return [self._message(node) for node in nodes]  # a list, as Flower goes through them twice
+
+    def _message(self, node: int) -> Message:
+        content = ConfigRecord({"message": self.server.message(self._known.get(node, 0))})
+        return Message(RecordDict({"deltamask": content}), dst_node_id=node, message_type=MessageType.TRAIN)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]

@@ -6,7 +6,6 @@ import copy
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,27 +30,10 @@ from fedsim.sweeps import load_sweep
 from fedsim.testing import run_rounds, small_config
 from results import DamagedError, RunStore
 from results.store import run_table
+from tests.fuzz.sessions import sessions
+from tests.fuzz.target import Target
 
 D = 3000  # elements of the small messages
-
-
-@dataclass(frozen=True)
-class Target:
-    """A reader.
-
-    Attributes:
-        name: for the record.
-        share: of the messages that it gets, against those of others.
-        seeds: messages that are right.
-        parse: reads a message.
-        errors: what it may raise.
-    """
-
-    name: str
-    share: float
-    seeds: list[bytes]
-    parse: Callable[[bytes], object]
-    errors: type[Exception] | tuple[type[Exception], ...]
 
 
 def targets(folder: Path, *, methods: bool = True) -> Iterator[Target]:
@@ -64,6 +46,7 @@ def targets(folder: Path, *, methods: bool = True) -> Iterator[Target]:
     yield from _codecs()
     yield from _compressors()
     yield from _broadcasts()
+    yield from sessions()
     yield from _files(folder)
     yield from _texts(folder)
     if methods:
