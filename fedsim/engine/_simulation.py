@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -21,6 +20,8 @@ from fedsim.engine._rows import run_row
 from fedsim.errors import CheckpointError
 from fedsim.provenance import describe_machine, git_commit
 
+_OF_SWEEP = ("sweep", "trial", "search")  # columns that a run keeps which is resumed without its sweep
+
 
 class Simulation:
     """Runs rounds one by one and stores them as they finish, so that a crash costs what came after the checkpoint.
@@ -32,7 +33,7 @@ class Simulation:
         executor: computes the clients; closed by :meth:`finish`.
         output: folder of all runs, absolute where it is local.
         command: command line to store with the results.
-        tried: values of the configuration that a search chose, to store likewise.
+        of_sweep: columns of the runs table that a sweep knows: ``sweep``, ``trial`` and ``search``.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Simulation:
         executor: Executor,
         output: str,
         command: str = "",
-        tried: Mapping[str, Any] | None = None,
+        of_sweep: Mapping[str, Any] | None = None,
     ) -> None:
         self._config, self._executor = config, executor
         self._store = results.RunStore(output, config.run_id)
@@ -65,7 +66,7 @@ class Simulation:
             "version": version("deltamask"),
             "git_commit": git_commit(),
             "command": command,
-            "trial": json.dumps(tried) if tried else None,
+            **(of_sweep or {name: previous.get(name) for name in _OF_SWEEP if previous}),
             "machine": describe_machine(),
         }
         if previous and self._records.next_round:

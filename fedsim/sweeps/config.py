@@ -16,6 +16,8 @@ from fedsim.errors import ConfigError
 from fedsim.settings import DataSettings, ModelSettings, Settings, apply_override, check_size, explain_errors, read_yaml
 
 _KINDS = ("grid", "choice", "uniform", "loguniform", "integer")
+#: How the places of a search's storage begin.
+STORAGES = ("sqlite:///", "journal:")
 
 
 class Dimension(Settings):
@@ -53,6 +55,10 @@ class Dimension(Settings):
             raise ValueError(f"found {list(value)}, allowed: numbers above 0")
         return value
 
+    def searched(self) -> dict[str, Any]:
+        """The kind of the dimension and its values: ``{"loguniform": [0.01, 0.3]}``."""
+        return self.model_dump(mode="json", include=set(_KINDS), exclude_none=True, by_alias=True)
+
     def values(self) -> list[Any]:
         """The values of a grid or a choice, the bounds of a range."""
         return [value for kind in _KINDS for value in getattr(self, kind) or ()]
@@ -76,6 +82,17 @@ class SearchConfig(Settings):
         default_factory=list,
         description="seeds to run the best of each search with, when it is over",
     )
+
+    storage: str | None = Field(
+        None, description="a copy of the search for optuna-dashboard: sqlite:///PATH or journal:PATH"
+    )
+
+    @field_validator("storage")
+    @classmethod
+    def _known_storage(cls, value: str | None) -> str | None:
+        if value is not None and not any(value.startswith(kind) and value != kind for kind in STORAGES):
+            raise ValueError(f"found {value!r}, allowed: sqlite:///PATH or journal:PATH")
+        return value
 
     @model_validator(mode="after")
     def _one_best(self) -> SearchConfig:
@@ -118,6 +135,11 @@ def _known(columns: dict[str, str], allowed: list[str]) -> dict[str, str]:
 class SweepConfig(Settings):
     """A whole sweep."""
 
+    name: str = Field(
+        "sweep",
+        min_length=1,
+        description="column sweep of its runs; the name of its file, without ending, if not given",
+    )
     base: dict[str, Any] = Field(default_factory=dict, description="the configuration of all runs")
     space: dict[str, Dimension] = Field(default_factory=dict, description="dotted keys and their values")
     search: SearchConfig = Field(default_factory=SearchConfig)
@@ -169,6 +191,8 @@ def load_sweep(
             raise ConfigError(f"{key}: found in space as {hidden[0]}, allowed: space.{hidden[0]}=..., as that wins")
         apply_override(tree, override if key.split(".")[0] in SweepConfig.model_fields else f"base.{override}")
     check_size(tree)
+    if not isinstance(source, Mapping):
+        tree.setdefault("name", Path(source).stem)
     try:
         sweep = SweepConfig.model_validate(tree)
     except ValidationError as error:
@@ -219,4 +243,7 @@ def shrunk(sweep: SweepConfig) -> SweepConfig:
                 grid = [grid[0], grid[-1]]
             space[key] = dimension.model_copy(update={"grid": grid})
     search = sweep.search.model_copy(update={"trials": 1, "confirm": sweep.search.confirm[:1]})
-    return sweep.model_copy(update={"base": base, "space": space, "search": search, "early_stopping": None})
+    name = f"{sweep.name}-smoke"
+    return sweep.model_copy(
+        update={"name": name, "base": base, "space": space, "search": search, "early_stopping": None}
+    )

@@ -16,6 +16,7 @@ from fedsim.distributed import connect
 from fedsim.provenance import command_line
 from fedsim.sweeps.config import SweepConfig
 from fedsim.sweeps.plan import Plan
+from fedsim.sweeps.storage import open_storage
 from fedsim.sweeps.tracker import SweepCallback, SweepResult, Tracker
 from fedsim.sweeps.trial import Trial, trial_resources
 
@@ -30,7 +31,8 @@ _SWITCHES = {
 
 def run_sweep(sweep: SweepConfig, callback: SweepCallback | None = None) -> SweepResult:
     """Run what is not yet finished of a sweep; see :func:`fedsim.sweep`."""
-    plan = Plan(sweep)
+    storage = sweep.search.storage
+    plan = Plan(sweep, None if storage is None else open_storage(storage))
     tracker = Tracker(plan, callback)
     if not tracker.only_reused():
         for name, value in _SWITCHES.items():  # before Ray starts, whose processes inherit them
@@ -67,7 +69,7 @@ class _Searcher(_NotStored, Searcher):
         self._tracker.jobs[trial_id] = job
         return {
             "run": job.config,
-            "tried": job.tried,
+            "of_sweep": job.columns,
             "output": self._tracker.output,
             "command": self._command,
         }

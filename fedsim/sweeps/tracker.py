@@ -137,7 +137,8 @@ class Tracker:
         return self._store(job).run_or_none()
 
     def _record(self, job: Job, row: Mapping[str, Any] | None, status: str, error: str | None) -> dict[str, Any]:
-        row = row or run_row(job.config, datetime.now(timezone.utc))  # it failed before it could write its own
+        # It may have failed before it could write its own.
+        row = row or run_row(job.config, datetime.now(timezone.utc)) | job.columns
         try:
             return self._store(job).end(status, error, row) or {}
         except results.OwnershipError as owned:  # by another process, or by a trial that is not yet gone
