@@ -97,6 +97,7 @@ def sweep(
 
         with LiveSweep(_console) as live:
             result = run_sweep(file, overrides or (), smoke=smoke, callback=live)
+    _console.print(*live.searches(), sep="\n", highlight=False)
     done = len(result.run_ids) - result.failed - result.stopped
     _console.print(
         f"runs      {done} finished ({result.reused} of them before), {result.stopped} stopped early, "
