@@ -76,7 +76,7 @@ class Search:
         """How much each searched key decides whether a trial is among the best: PED-ANOVA (Watanabe et al., 2023).
 
         Columns: ``key``, and for each objective its importances, which sum to 1; no rows where less than 4 trials have
-        values. Keys that some trial does not have are left out.
+        values. Versions of Optuna before 5 leave keys out that some trial does not have.
         """
         from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # slow to import
 
@@ -113,18 +113,16 @@ class Search:
         import optuna  # slow to import
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        directions = ["maximize" if mode == "max" else "minimize" for mode in self.objectives.values()]
-        study = optuna.create_study(directions=directions)
-        kinds = {key: _Distribution(self.space.get(key, {}), self.values[key].dropna()) for key in self.values}
+        modes = {"max": optuna.study.StudyDirection.MAXIMIZE, "min": optuna.study.StudyDirection.MINIMIZE}
+        study = optuna.create_study(directions=[modes[mode] for mode in self.objectives.values()])
+        keys = list(map(str, self.values))
+        kinds = {key: _Distribution(self.space.get(key, {}), self.values[key].dropna()) for key in keys}
         for number in self._numbers(slice(None)):
             values = {key: self.values[key].iloc[number] for key in kinds}
             params = {key: kinds[key].position(value) for key, value in values.items() if not _is_missing(value)}
             distributions = {key: kinds[key].of_optuna for key in params}
-            study.add_trial(
-                optuna.create_trial(
-                    params=params, distributions=distributions, values=self.outcomes.iloc[number].tolist()
-                )
-            )
+            outcome = self.outcomes.iloc[number].tolist()
+            study.add_trial(optuna.create_trial(params=params, distributions=distributions, values=outcome))
         return study
 
     def _numbers(self, of_study: Any) -> np.ndarray:
@@ -172,15 +170,15 @@ class _Distribution:
 
         self._choices: list[str] | None = None
         self.of_optuna: distributions.BaseDistribution
-        [(name, bounds)] = kind.items() or [("", None)]
+        [(name, bounds)] = kind.items() or [("", list(values))]
         if name in ("uniform", "loguniform"):
-            self.of_optuna = distributions.FloatDistribution(*bounds, log=name == "loguniform")
+            self.of_optuna = distributions.FloatDistribution(bounds[0], bounds[1], log=name == "loguniform")
         elif name == "int":
-            self.of_optuna = distributions.IntDistribution(*bounds)
+            self.of_optuna = distributions.IntDistribution(bounds[0], bounds[1])
         elif name != "choice" and formats.is_number(values):
             self.of_optuna = distributions.FloatDistribution(float(values.min()), float(values.max()))
         else:
-            self._choices = list(dict.fromkeys(map(json.dumps, bounds if bounds is not None else values)))
+            self._choices = list(dict.fromkeys(map(json.dumps, bounds)))
             self.of_optuna = distributions.CategoricalDistribution(range(len(self._choices)))
 
     def position(self, value: Any) -> Any:

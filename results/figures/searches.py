@@ -21,7 +21,7 @@ def slices(search: Search) -> Figure:
     values = search.values[search.complete]
     figure, grid = panels(list(map(str, values)), height=2.8)
     best = _best(trials[objective], search.objectives[objective])
-    for axes, key in zip(grid, values, strict=False):
+    for axes, key in zip(grid, map(str, values), strict=False):
         column, numeric = values[key].dropna(), pd.api.types.is_numeric_dtype(values[key].dropna())
         found: Any = column if numeric else column.map(str)
         outcome = trials.loc[column.index, objective]
