@@ -131,8 +131,10 @@ def _matches(run: pa.Table, where: Mapping[str, pa.Array]) -> bool:
     return True
 
 
-def fingerprints(path: str, ended: Collection[str]) -> dict[str, str]:
-    """For each run at a path, by the name of its folder (empty: the path is a run), a text that changes as it grows.
+def fingerprints(path: str, ended: Collection[str]) -> dict[str, tuple[str, str | None]]:
+    """For each run at a path, by the name of its folder (empty: the path is a run), texts that change as it grows.
+
+    The first stands for ``run.parquet``, the second for the files of its rounds; None: these were not looked at.
 
     Args:
         path: a run's folder or a folder of runs, local or a URI; empty or missing ones have no runs.
@@ -140,17 +142,14 @@ def fingerprints(path: str, ended: Collection[str]) -> dict[str, str]:
     """
     filesystem, root = locations.open_filesystem(path)
     root = root.rstrip("/")
-    infos = (
-        filesystem.get_file_info(fs.FileSelector(root, allow_not_found=True)) if _is_folder(filesystem, root) else []
-    )
+    infos = filesystem.get_file_info(fs.FileSelector(root)) if _is_folder(filesystem, root) else []
     names = ["", *sorted(info.base_name for info in infos if info.type == fs.FileType.Directory)]
-    found: dict[str, str] = {}
+    found: dict[str, tuple[str, str | None]] = {}
     for name, info in zip(names, filesystem.get_file_info([_run_file(root, name) for name in names]), strict=True):
         if info.is_file:
-            found[name] = f"{info.size} {info.mtime_ns}"
-            if name not in ended:
-                folder = f"{root}/{name}/rounds" if name else f"{root}/rounds"
-                found[name] += " ".join(part.path for part in list_parts(filesystem, folder))
+            folder = f"{root}/{name}/rounds" if name else f"{root}/rounds"
+            rounds = None if name in ended else " ".join(part.path for part in list_parts(filesystem, folder))
+            found[name] = f"{info.size} {info.mtime_ns}", rounds
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -27,7 +27,7 @@ class Follower:
 
     def __init__(self, paths: Sequence[Location]) -> None:
         self._paths = [os.fspath(path) for path in paths]
-        self._seen: dict[str, str] = {}
+        self._seen: dict[str, tuple[str, str | None]] = {}
         self._results = _empty()
 
     def read(self) -> Results:
@@ -40,17 +40,23 @@ class Follower:
         """
         ended = self._results.runs.loc[self._results.runs["status"] != "running", "run_id"]
         found = {
-            locations.join(path, name) if name else path: text
+            locations.join(path, name) if name else path: texts
             for path in self._paths
-            for name, text in fingerprints(path, set(ended)).items()
+            for name, texts in fingerprints(path, set(ended)).items()
         }
-        changed = [place for place, text in found.items() if self._seen.get(place) != text]
+        changed = [
+            place
+            for place, (run, rounds) in found.items()
+            if place not in self._seen or run != self._seen[place][0] or rounds not in (None, self._seen[place][1])
+        ]
         if not changed and len(found) == len(self._seen):
             return self._results
-        if self._seen.keys() - found.keys() or len(changed) > _MANY:
-            self._results = self._load(list(dict.fromkeys(path for path in self._paths if _has(path, found))))
+        now = self._load(changed[:_MANY])
+        if len(changed) > _MANY or self._seen.keys() - found.keys() or self._results.damaged or now.damaged:
+            now = self._load([path for path in dict.fromkeys(self._paths) if _has(path, found)])
         else:
-            self._results = _merged(self._results, self._load(changed))
+            now = _merged(self._results, now)
+        self._results = now
         self._seen = found
         return self._results
 
@@ -64,7 +70,7 @@ class Follower:
             return _empty()
 
 
-def _has(path: str, places: Sequence[str] | dict[str, str]) -> bool:
+def _has(path: str, places: Collection[str]) -> bool:
     start = path.partition("?")[0].rstrip("/") + "/"
     return path in places or any(place.startswith(start) for place in places)
 
@@ -76,14 +82,11 @@ def _empty() -> Results:
 
 def _merged(before: Results, now: Results) -> Results:
     """The tables of ``before`` with the runs of ``now`` in place of theirs."""
-    ids = now.runs["run_id"]
-    frames = {
-        name: pd.concat([old[~old["run_id"].isin(ids)], new], ignore_index=True)
-        if len(old) and len(new)
-        else (new if len(new) else old[~old["run_id"].isin(ids)])
-        for name in _TABLES
-        for old, new in [(getattr(before, name), getattr(now, name))]
-    }
-    written = {name: time for name, time in before.last_written.items() if name not in set(ids)}
-    damaged = tuple(dict.fromkeys((*before.damaged, *now.damaged)))
-    return replace(before, **frames, damaged=damaged, last_written={**written, **now.last_written})
+    ids = set(now.runs["run_id"])
+    frames = {}
+    for name in _TABLES:
+        old, new = getattr(before, name), getattr(now, name)
+        parts = [part for part in (old[~old["run_id"].isin(ids)], new) if len(part)]
+        frames[name] = pd.concat(parts, ignore_index=True) if parts else new
+    written = {name: time for name, time in before.last_written.items() if name not in ids}
+    return replace(before, **frames, last_written={**written, **now.last_written})

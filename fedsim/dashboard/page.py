@@ -11,6 +11,7 @@ import streamlit as st
 
 import results
 from fedsim.dashboard import _charts
+from results.figures import COLOURS
 from results.follow import Follower
 from results.groups import labels, with_keys
 from results.searches import Search, searches
@@ -122,10 +123,8 @@ def _filtered(runs: pd.DataFrame) -> pd.DataFrame:
     search, *places = st.columns([2, *[1] * len(names)])
     text = search.text_input("Search", placeholder="any text of a run's name or configuration", key="text")
     if text:
-        found = runs["run_id"].str.contains(text, regex=False) | runs["config"].fillna("").str.contains(
-            text, regex=False
-        )
-        runs = runs[found]
+        known = runs["run_id"] + runs["config"].fillna("")
+        runs = runs[known.str.contains(text, regex=False)]
     for name, place in zip(names, places, strict=True):
         values = sorted(runs[name].dropna().unique())
         if wanted := place.multiselect(name.capitalize(), values, key=name, placeholder="all"):
@@ -172,9 +171,8 @@ def _rounds(loaded: results.Results, chosen: pd.DataFrame) -> None:
     rounds = rounds.assign(label=rounds["run_id"].map(names))
     both = rounds.groupby("run_id")[["uplink_bytes", "downlink_bytes"]].cumsum()
     rounds = rounds.assign(uplink_bytes=both["uplink_bytes"], downlink_bytes=both["downlink_bytes"])
-    colours = _charts.COLOURS
     legend = "  ".join(
-        f"<span style='color:{colours[index % len(colours)]}'>●</span> {name}"
+        f"<span style='color:{COLOURS[index % len(COLOURS)]}'>●</span> {name}"
         for index, name in enumerate(dict.fromkeys(rounds["label"]))
     )
     st.html(legend)

@@ -37,7 +37,7 @@ LAYERS = [
     ["distributed"],
     ["sweeps"],
     ["runner"],
-    ["display"],
+    ["display", "dashboard"],
     ["cli"],
     ["__main__", "__init__", "testing"],
 ]
