@@ -4,7 +4,7 @@ BIN := .venv/bin
 # More arguments for the demo, e.g. `make demo ARGS="rounds=5 seed=1"`.
 ARGS ?=
 
-.PHONY: help demo test chaos fuzz soak test-floors test-wheel lint clean
+.PHONY: help demo test chaos fuzz soak pages test-floors test-wheel lint clean
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 8
@@ -24,6 +24,9 @@ fuzz: .venv/installed  ## Give a million mutated messages to all that reads byte
 
 soak: .venv/installed  ## Run 500 rounds and 50 runs in one process, and record memory and descriptors (about 15 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/soak --record results/benchmarks/soak
+
+pages: .venv/installed  ## Look at the dashboard in a headless Chromium, and draw its picture (about 1 minute)
+	$(BIN)/python -m pytest tests/pages
 
 test-floors:  ## Run the unit tests and the command line with the lowest versions that setup.cfg allows
 	rm -rf .venv-floors && $(PYTHON) -m venv .venv-floors

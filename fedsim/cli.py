@@ -1,4 +1,4 @@
-"""The command line: ``fedsim run | resume | sweep | report | partition | list``."""
+"""The command line: ``fedsim run | resume | sweep | report | dashboard | partition | list``."""
 
 from __future__ import annotations
 
@@ -140,6 +140,25 @@ def report(
         except ValueError as error:  # such as the same run twice
             raise ConfigError(str(error)) from error
     _console.print(f"{html}", soft_wrap=True)
+
+
+@app.command()
+def dashboard(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="Folders of runs, or of single runs, local or URIs.")
+    ],
+    port: Annotated[int, typer.Option(help="Of the page, on 127.0.0.1.")] = 8501,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+) -> None:
+    """Follow runs and sweeps on a local page while they go on; Ctrl-C ends it.
+
+    Example: fedsim dashboard runs
+    """
+    with _errors():
+        from fedsim.dashboard import serve
+
+        code = serve(paths, port=port, open_browser=browser)
+    raise SystemExit(code)
 
 
 @app.command()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from html import escape
 
 import pandas as pd
 import streamlit as st
@@ -23,13 +25,15 @@ _SHOWN = (
     *("run_id", "status", "progress", "method", "dataset", "partition", "alpha", "seed", "accuracy", "best_accuracy"),
     *("uplink_bpp", "uplink_bytes", "downlink_bytes", "wall_seconds", "sweep", "started_at"),
 )
-_MARKS = {"running": "🔵", "finished": "🟢", "failed": "🔴", "interrupted": "🟠", "stopped": "⚪"}
+_STYLE = "<style>.block-container { padding-top: 2.5rem } .key { display: inline-block; margin-right: 1.2em }</style>"
+_LONG_NUMBER = re.compile(r"\d+\.\d{4,}")
 
 
 def page(paths: Sequence[str]) -> None:
     """Show the runs at these paths, and again every few seconds while one of them is running."""
     st.set_page_config(page_title="fedsim dashboard", layout="wide")
-    st.title("fedsim dashboard")
+    st.html(_STYLE)
+    st.header("fedsim dashboard")
     st.caption(", ".join(paths))
     follower = _follower(tuple(paths))
     running = _is_running(_read(follower))
@@ -104,14 +108,14 @@ def _with_progress(loaded: results.Results) -> pd.DataFrame:
 
 def _numbers(runs: pd.DataFrame) -> None:
     counts = runs["status"].value_counts()
-    best = runs["best_accuracy"].fillna(runs["accuracy"]).max()
+    best = runs["validation_accuracy"].max()
     sent = runs["uplink_bytes"].sum() + runs["downlink_bytes"].sum()
     shown = {
         "Runs": str(len(runs)),
         "Running": str(counts.get("running", 0)),
         "Finished": str(counts.get("finished", 0)),
         "Failed": str(counts.get("failed", 0)),
-        "Best test accuracy": "-" if best != best else f"{best:.1%}",
+        "Best validation accuracy": "-" if best != best else f"{best:.1%}",
         "Sent, both directions": _bytes(sent),
     }
     for column, (name, value) in zip(st.columns(len(shown)), shown.items(), strict=True):
@@ -135,7 +139,6 @@ def _filtered(runs: pd.DataFrame) -> pd.DataFrame:
 def _table(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs that are picked in the table, or its first ones."""
     shown = runs[[name for name in _SHOWN if runs[name].notna().any()]].reset_index(drop=True)
-    shown["status"] = shown["status"].map(lambda status: f"{_MARKS.get(status, '')} {status}")
     for name in {"uplink_bytes", "downlink_bytes"} & set(shown):
         shown[name] = shown[name] / 2**20
     number = st.column_config.NumberColumn
@@ -171,8 +174,8 @@ def _rounds(loaded: results.Results, chosen: pd.DataFrame) -> None:
     rounds = rounds.assign(label=rounds["run_id"].map(names))
     both = rounds.groupby("run_id")[["uplink_bytes", "downlink_bytes"]].cumsum()
     rounds = rounds.assign(uplink_bytes=both["uplink_bytes"], downlink_bytes=both["downlink_bytes"])
-    legend = "  ".join(
-        f"<span style='color:{COLOURS[index % len(COLOURS)]}'>●</span> {name}"
+    legend = "".join(
+        f"<span class='key'><span style='color:{COLOURS[index % len(COLOURS)]}'>●</span> {escape(name)}</span>"
         for index, name in enumerate(dict.fromkeys(rounds["label"]))
     )
     st.html(legend)
@@ -195,7 +198,7 @@ def _rounds(loaded: results.Results, chosen: pd.DataFrame) -> None:
 def _names(runs: pd.DataFrame) -> pd.Series[str]:
     """A short name for each run: what sets it apart from the others, its seed if that is needed."""
     known, keys = with_keys(runs)
-    names = labels(known, keys)
+    names = labels(known, keys).map(lambda name: _LONG_NUMBER.sub(lambda found: f"{float(found[0]):.3g}", name))
     if not names.is_unique:
         names = names + ", seed " + runs["seed"].astype(str)
     return names.where(~names.duplicated(keep=False), runs["run_id"])

@@ -49,7 +49,9 @@ def test_report_is_a_page_of_all_runs(cli, tmp_path):
     assert "expected each run once" in cli("report", "runs", one, code=2).stderr
 
 
-@pytest.mark.parametrize("command", [(), ("run",), ("resume",), ("sweep",), ("report",), ("partition",), ("list",)])
+@pytest.mark.parametrize(
+    "command", [(), ("run",), ("resume",), ("sweep",), ("report",), ("dashboard",), ("partition",), ("list",)]
+)
 def test_every_command_has_a_help(cli, command):
     assert f"Usage: fedsim {' '.join(command)}" in cli(*command, "--help").stdout
 

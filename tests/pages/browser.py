@@ -7,6 +7,8 @@ import json
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +32,23 @@ class Browser:
         assert CHROMIUM is not None
         self._process = subprocess.Popen(
             [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-             "--remote-debugging-port=0", f"--user-data-dir={folder}", f"--window-size={width},{height}", "about:blank"],
+             "--remote-debugging-port=0", f"--user-data-dir={folder}", f"--window-size={width},{height}",
+             "about:blank"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        self._number = 0
+        self._number, self._open = 0, ExitStack()
 
     def __enter__(self) -> Browser:
         wait_for(self._port.exists)
         port, path = self._port.read_text().split()
-        self._socket = connect(f"ws://127.0.0.1:{port}{path}", max_size=None)
+        self._socket = self._open.enter_context(connect(f"ws://127.0.0.1:{port}{path}", max_size=None))
         self._session: str | None = None
         [target] = [one for one in self.send("Target.getTargets")["targetInfos"] if one["type"] == "page"]
         self._session = self.send("Target.attachToTarget", targetId=target["targetId"], flatten=True)["sessionId"]
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._socket.close()
+        self._open.close()
         self._process.terminate()
         self._process.wait()
 
@@ -76,12 +79,17 @@ class Browser:
         wait_for(lambda: all(text in self.text() for text in texts), lambda: f"{texts} in {self.text()!r}")
         return self.text()
 
+    def click(self, text: str) -> None:
+        """Click on the tab or button with a text."""
+        found = f"[...document.querySelectorAll('[role=tab], button')].find(e => e.innerText.includes({text!r}))"
+        self.evaluate(f"{found}.click()")
+
     def picture(self) -> bytes:
         """The window as PNG."""
         return base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"])
 
 
-def wait_for(condition, what=lambda: "", seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], bool], what: Callable[[], str] = str, seconds: float = 60) -> None:
     """Wait until a condition holds."""
     end = time.monotonic() + seconds
     while not condition():
