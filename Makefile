@@ -4,7 +4,7 @@ BIN := .venv/bin
 # More arguments for the demo, e.g. `make demo ARGS="rounds=5 seed=1"`.
 ARGS ?=
 
-.PHONY: help demo test chaos fuzz recipes soak examples test-floors test-wheel docs lint clean
+.PHONY: help demo test chaos fuzz recipes soak examples pages test-floors test-wheel docs lint clean
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 8
@@ -34,6 +34,9 @@ examples: .venv/installed  ## Run the examples in environments of their own, Flo
 	! .venv-library/bin/python -c "import ray" 2> .venv-library/ray
 	examples/socket/run.sh .venv-library/bin/python 5
 	PYTHON=$(PYTHON) SIMULATOR=$(BIN)/python examples/flower/run.sh 5
+
+pages: .venv/installed  ## Look at the dashboard in a headless Chromium, and draw its picture (about 1 minute)
+	$(BIN)/python -m pytest tests/pages
 
 test-floors:  ## Run the unit tests and the command line with the lowest versions that setup.cfg allows
 	rm -rf .venv-floors && $(PYTHON) -m venv .venv-floors

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -100,7 +100,7 @@ def run_folders(path: str, tables: Iterable[str]) -> list[Folder]:
     """
     filesystem, root = locations.open_filesystem(path)
     root = root.rstrip("/")
-    is_folder = filesystem.get_file_info(root).type == fs.FileType.Directory
+    is_folder = _is_folder(filesystem, root)
     infos = filesystem.get_file_info(fs.FileSelector(root)) if is_folder else []
     folders = [root, *sorted(info.path for info in infos if info.type == fs.FileType.Directory)]
     infos = filesystem.get_file_info([f"{folder}/run.parquet" for folder in folders])
@@ -129,3 +129,33 @@ def _matches(run: pa.Table, where: Mapping[str, pa.Array]) -> bool:
         if not pc.all(pc.is_in(value, value_set=allowed)).as_py():
             return False
     return True
+
+
+def fingerprints(path: str, ended: Collection[str]) -> dict[str, tuple[str, str | None]]:
+    """For each run at a path, by the name of its folder (empty: the path is a run), texts that change as it grows.
+
+    The first stands for ``run.parquet``, the second for the files of its rounds; None: these were not looked at.
+
+    Args:
+        path: a run's folder or a folder of runs, local or a URI; empty or missing ones have no runs.
+        ended: names of runs that go on no more, of which only ``run.parquet`` is looked at.
+    """
+    filesystem, root = locations.open_filesystem(path)
+    root = root.rstrip("/")
+    infos = filesystem.get_file_info(fs.FileSelector(root)) if _is_folder(filesystem, root) else []
+    names = ["", *sorted(info.base_name for info in infos if info.type == fs.FileType.Directory)]
+    found: dict[str, tuple[str, str | None]] = {}
+    for name, info in zip(names, filesystem.get_file_info([_run_file(root, name) for name in names]), strict=True):
+        if info.is_file:
+            folder = f"{root}/{name}/rounds" if name else f"{root}/rounds"
+            rounds = None if name in ended else " ".join(part.path for part in list_parts(filesystem, folder))
+            found[name] = f"{info.size} {info.mtime_ns}", rounds
+    return found
+
+
+def _is_folder(filesystem: fs.FileSystem, root: str) -> bool:
+    return bool(filesystem.get_file_info(root).type == fs.FileType.Directory)
+
+
+def _run_file(root: str, name: str) -> str:
+    return f"{root}/{name}/run.parquet" if name else f"{root}/run.parquet"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -16,6 +17,7 @@ from typing import ClassVar
 import jinja2
 import pandas as pd
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from results import formats
 
@@ -74,6 +76,13 @@ class Picture:
     def base64(self) -> str:
         """The file as text."""
         return base64.b64encode(self.png).decode()
+
+
+def drawn(figure: Figure, alt: str) -> Picture:
+    """A figure as a picture of 150 dots an inch."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=150)
+    return Picture(stream.getvalue(), alt)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +12,12 @@ from matplotlib.figure import Figure
 from results import fairness, figures, page, tables
 from results.frames import Results
 from results.groups import PROBLEM, finished, settings
+from results.report_searches import search_blocks
+from results.searches import searches
 
 _SHOWN_ROUNDS = 500
 # Not in the table of runs: long, and in sections of their own.
-_APART = ["config", "trial", "command", "machine", "version", "git_commit", "error", "warnings"]
+_APART = ["config", "trial", "search", "command", "machine", "version", "git_commit", "error", "warnings"]
 
 
 def write(results: Results, folder: str | Path, *, title: str = "fedsim report") -> Path:
@@ -65,14 +65,6 @@ def _is_trial(runs: pd.DataFrame) -> pd.Series[bool]:
     return runs["trial"].notna() if "trial" in runs else pd.Series(False, runs.index)
 
 
-def _trials(runs: pd.DataFrame) -> pd.DataFrame:
-    """A row a trial: what was tried, and what came out."""
-    values = pd.DataFrame([json.loads(trial) for trial in runs["trial"]], index=runs.index)
-    known = [name for name in ("method", "alpha", "seed") if name in runs]
-    results = [name for name in ("status", "validation_accuracy", "best_accuracy", "uplink_bytes") if name in runs]
-    return pd.concat([runs[known], values.map(str), runs[results]], axis=1)
-
-
 def draw(results: Results) -> dict[str, page.Picture]:
     """The figures by file name; none when no run is finished."""
     results = without_trials(results)
@@ -114,7 +106,7 @@ def draw(results: Results) -> dict[str, page.Picture]:
         )
     if len(tables.groups(results.runs)) == 1:  # a single point shows nothing
         del drawings["accuracy_against_bytes"], drawings["accuracy_against_all_bytes"]
-    return {name: page.Picture(_png(function()), alt) for name, (function, alt) in drawings.items()}
+    return {name: page.drawn(function(), alt) for name, (function, alt) in drawings.items()}
 
 
 def _timed(results: Results) -> bool:
@@ -142,10 +134,8 @@ def sections(results: Results, pictures: dict[str, page.Picture]) -> list[page.S
     if 0 < len(results.rounds) <= _SHOWN_ROUNDS:
         blocks.append(page.Fold("Rounds", [page.Table(results.rounds.dropna(axis="columns", how="all"))]))
     found.append(page.Section("Runs", blocks))
-    if len(trials := runs[_is_trial(runs)]):
-        found.append(
-            page.Section("Searches", [page.Table(_trials(trials), "What searches tried; not in the tables above")])
-        )
+    if found_searches := searches(runs):
+        found.append(page.Section("Searches", search_blocks(found_searches)))
     going_on = runs["status"] == "running"
     failed = runs.loc[~going_on & (runs["status"] != "finished"), ["run_id", "status", "error"]]
     if len(failed):
@@ -218,9 +208,3 @@ def _configurations(runs: pd.DataFrame) -> list[page.Text | page.Fold]:
         table = pd.concat([runs["run_id"], texts[rest].replace("null", "")], axis=1)
         blocks.append(page.Fold(f"What differs ({len(rest)} keys)", [page.Table(table)]))
     return blocks
-
-
-def _png(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=150)
-    return stream.getvalue()

@@ -43,6 +43,12 @@ RUNS = _table(
     downlink_bytes=(_INT, "bytes sent to all clients in all rounds, the head's included, and message headers"),
     wall_seconds=(_REAL, "sum of round_seconds"),
     trial=(_TEXT, "values that a sweep's search tried in the run, JSON; null for runs of no search"),
+    sweep=(_TEXT, "name of the sweep that computed the run; null for single runs"),
+    search=(
+        _TEXT,
+        "what the search of trial was: objectives (columns, max or min), point (values of the sweep's grid) and space "
+        "(of the keys in trial), JSON; null likewise",
+    ),
     config=(_TEXT, "resolved configuration, JSON"),
     version=(_TEXT, "version of fedsim"),
     git_commit=(_TEXT, "commit of the source checkout, null when installed from a package"),

@@ -108,6 +108,7 @@ def sweep(
 
         with LiveSweep(console) as live:
             result = run_sweep(file, overrides or (), smoke=smoke, callbacks=[live])
+    console.print(*live.searches(), sep="\n", highlight=False)
     done = len(result.run_ids) - result.failed - result.stopped
     console.print(
         f"runs      {done} finished ({result.reused} of them before), {result.stopped} stopped early, "

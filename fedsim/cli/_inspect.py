@@ -170,6 +170,25 @@ def report(
     console.print(_join(place, "index.html"), soft_wrap=True)
 
 
+@app.command(rich_help_panel=RESULTS)
+def dashboard(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="Folders of runs, or of single runs, local or URIs.")
+    ],
+    port: Annotated[int, typer.Option(help="Of the page, on 127.0.0.1.")] = 8501,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+) -> None:
+    """Follow runs and sweeps on a local page while they go on; Ctrl-C ends it.
+
+    Example: fedsim dashboard runs
+    """
+    with errors():
+        from fedsim.dashboard import serve
+
+        code = serve(paths, port=port, open_browser=browser)
+    raise SystemExit(code)
+
+
 class _conditions:
     """Errors of names and conditions that results do not have, as those of a configuration."""
 

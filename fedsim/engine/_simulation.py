@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -23,6 +22,8 @@ from fedsim.errors import CheckpointError
 from fedsim.provenance import describe_machine, git_commit
 from results.log import RunLog
 
+_OF_SWEEP = ("sweep", "trial", "search")  # columns that a run keeps which is resumed without its sweep
+
 
 class Simulation:
     """Runs rounds one by one and stores them as they finish, so that a crash costs what came after the checkpoint.
@@ -34,7 +35,7 @@ class Simulation:
         executor: computes the clients; closed by :meth:`finish`.
         output: folder of all runs, absolute where it is local.
         command: command line to store with the results.
-        tried: values of the configuration that a search chose, to store likewise.
+        of_sweep: columns of the runs table that a sweep knows: ``sweep``, ``trial`` and ``search``.
 
     Attributes:
         output: what clients printed in the last round, each line after the client's name.
@@ -46,7 +47,7 @@ class Simulation:
         executor: Executor,
         output: str,
         command: str = "",
-        tried: Mapping[str, Any] | None = None,
+        of_sweep: Mapping[str, Any] | None = None,
     ) -> None:
         self._config, self._executor = config, FollowedExecutor(executor)
         self._store = results.RunStore(output, config.run_id)
@@ -71,7 +72,7 @@ class Simulation:
             "version": version("deltamask"),
             "git_commit": git_commit(),
             "command": command,
-            "trial": json.dumps(tried) if tried else None,
+            **(of_sweep or {name: previous.get(name) for name in _OF_SWEEP if previous}),
             "machine": describe_machine(),
         }
         if previous and self._records.next_round:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedsim.callbacks import Callback
@@ -40,5 +39,4 @@ def sweep(
     """
     from fedsim.sweeps.runner import run_sweep  # imports Ray Tune
 
-    name = "sweep" if isinstance(source, Mapping) else Path(source).stem
-    return run_sweep(load_sweep(source, overrides, smoke=smoke), callbacks, name)
+    return run_sweep(load_sweep(source, overrides, smoke=smoke), callbacks)

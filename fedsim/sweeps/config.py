@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import PurePath
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -24,47 +25,10 @@ from fedsim.settings import (
     explain_errors,
     read_yaml,
 )
+from fedsim.sweeps.dimension import Dimension
 
-_KINDS = ("grid", "choice", "uniform", "loguniform", "integer")
-
-
-class Dimension(Settings):
-    """The values of one configuration key; exactly one of the kinds."""
-
-    grid: list[Any] | None = Field(None, min_length=1, description="every value is run, with all of all other grids")
-    choice: list[Any] | None = Field(None, min_length=1, description="searched: one of these values")
-    uniform: tuple[float, float] | None = Field(None, description="searched: a number from low to high")
-    loguniform: tuple[float, float] | None = Field(None, description="searched: the same, evenly in its logarithm")
-    integer: tuple[int, int] | None = Field(None, alias="int", description="searched: a whole number from low to high")
-    when: dict[str, Any] = Field(
-        default_factory=dict, description="only where other keys have these values (one, or any of a list)"
-    )
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Dimension:
-        found = [kind for kind in _KINDS if getattr(self, kind) is not None]
-        if len(found) != 1:
-            names = " and ".join(found).replace("integer", "int") or "none"
-            raise ValueError(f"found {names}, allowed: one of grid, choice, uniform, loguniform, int")
-        return self
-
-    @field_validator("uniform", "loguniform", "integer")
-    @classmethod
-    def _ascending(cls, value: Any) -> Any:
-        if value is not None and not value[0] < value[1]:
-            raise ValueError(f"found {list(value)}, allowed: [low, high] with low below high")
-        return value
-
-    @field_validator("loguniform")
-    @classmethod
-    def _positive(cls, value: Any) -> Any:
-        if value is not None and value[0] <= 0:
-            raise ValueError(f"found {list(value)}, allowed: numbers above 0")
-        return value
-
-    def values(self) -> list[Any]:
-        """The values of a grid or a choice, the bounds of a range."""
-        return [value for kind in _KINDS for value in getattr(self, kind) or ()]
+#: How the places of a search's storage begin.
+STORAGES = ("sqlite:///", "journal:")
 
 
 class SearchConfig(Settings):
@@ -85,6 +49,17 @@ class SearchConfig(Settings):
         default_factory=list,
         description="seeds to run the best of each search with, when it is over",
     )
+
+    storage: str | None = Field(
+        None, description="a copy of the search for optuna-dashboard: sqlite:///PATH or journal:PATH"
+    )
+
+    @field_validator("storage")
+    @classmethod
+    def _known_storage(cls, value: str | None) -> str | None:
+        if value is not None and not any(value.startswith(kind) and value != kind for kind in STORAGES):
+            raise ValueError(f"found {value!r}, allowed: sqlite:///PATH or journal:PATH")
+        return value
 
     @model_validator(mode="after")
     def _one_best(self) -> SearchConfig:
@@ -127,6 +102,11 @@ def _known(columns: dict[str, str], allowed: list[str]) -> dict[str, str]:
 class SweepConfig(Settings):
     """A whole sweep."""
 
+    name: str = Field(
+        "sweep",
+        min_length=1,
+        description="column sweep of its runs; the name of its file, without ending, if not given",
+    )
     base: dict[str, Any] = Field(default_factory=dict, description="the configuration of all runs")
     space: dict[str, Dimension] = Field(default_factory=dict, description="dotted keys and their values")
     search: SearchConfig = Field(default_factory=SearchConfig)
@@ -191,6 +171,8 @@ def load_sweep(
             raise ConfigError(f"{key}: found in space as {hidden[0]}, allowed: space.{hidden[0]}=..., as that wins")
         apply_override(tree, override if key.split(".")[0] in SweepConfig.model_fields else f"base.{override}")
     check_size(tree)
+    if not isinstance(source, Mapping):
+        tree.setdefault("name", PurePath(source).stem)
     try:
         sweep = SweepConfig.model_validate(tree)
     except ValidationError as error:
@@ -242,4 +224,7 @@ def shrunk(sweep: SweepConfig) -> SweepConfig:
                 grid = [grid[0], grid[-1]]
             space[key] = dimension.model_copy(update={"grid": grid})
     search = sweep.search.model_copy(update={"trials": 1, "confirm": sweep.search.confirm[:1]})
-    return sweep.model_copy(update={"base": base, "space": space, "search": search, "early_stopping": None})
+    name = f"{sweep.name}-smoke"
+    return sweep.model_copy(
+        update={"name": name, "base": base, "space": space, "search": search, "early_stopping": None}
+    )

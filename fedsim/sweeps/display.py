@@ -5,17 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from fedsim.callbacks import Callback, Run
 from fedsim.display import duration
+from results import formats
 
-_SHOWN = 8
+if TYPE_CHECKING:
+    from results.searches import Search
+
+_SHOWN, _BEST = 8, 5
 
 
 class LiveSweep(Callback):
@@ -28,6 +34,7 @@ class LiveSweep(Callback):
         self._running: dict[str, tuple[Run, Mapping[str, Any]]] = {}
         self._best: tuple[Mapping[str, Any], Run] | None = None
         self._client_rounds = 0
+        self._tried: list[dict[str, Any]] = []
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> LiveSweep:
@@ -56,6 +63,8 @@ class LiveSweep(Callback):
         accuracy = row.get("validation_accuracy")
         if accuracy is not None and (self._best is None or accuracy > self._best[0]["validation_accuracy"]):
             self._best = row, run
+        if row.get("trial"):
+            self._tried.append(dict(row))
         if not run.reused:
             number = sum(self._counts.values())
             self._print(f"{number}/{self._total}  {_values(run) or row['run_id']}  {_outcome(run, row)}")
@@ -67,6 +76,15 @@ class LiveSweep(Callback):
 
     def _print(self, line: str) -> None:
         self._console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+    def searches(self) -> list[RenderableType]:
+        """The best trials of each search, and how much each searched key mattered."""
+        from results.searches import searches
+
+        found = searches(pd.DataFrame(self._tried)) if self._tried else []
+        shown = [part for search in found[:_SHOWN] for part in _search(search)]
+        more = len(found) - _SHOWN
+        return shown if more <= 0 else [*shown, f"... and {more} more searches: fedsim report shows all"]
 
     def _render(self) -> RenderableType:
         ended, seconds = sum(self._counts.values()), time.monotonic() - self._started
@@ -92,6 +110,22 @@ def _outcome(run: Run, row: Mapping[str, Any]) -> str:
     if row["status"] != "failed":
         return f"{row['status']}  {_numbers(row, 'final_accuracy')}"
     return f"failed: {row['error'].partition(chr(10))[0]}\n          all of it: fedsim logs {run.path}"
+
+
+def _search(search: Search) -> list[RenderableType]:
+    ranked = search.ranked().head(_BEST)
+    table = Table(box=None, pad_edge=False)
+    for name in ranked:
+        table.add_column(escape(str(name).replace("_", " ")), justify="right" if name in search.objectives else "left")
+    for row in formats.text(ranked).itertuples(index=False):
+        table.add_row(*map(escape, row))
+    parts: list[RenderableType] = [f"best of {len(search.trials)} trials of {escape(search.title)}", table]
+    importances = search.importances()
+    for name in search.objectives if len(importances) else ():
+        order = importances.sort_values(name, ascending=False)
+        shares = ", ".join(f"{key} {share:.0%}" for key, share in zip(order["key"], order[name], strict=True))
+        parts.append(f"importance for {name.replace('_', ' ')}: {escape(shares)}")
+    return parts
 
 
 def _values(run: Run) -> str:

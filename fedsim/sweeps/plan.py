@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedsim.config import Config, load_config, registries
 from fedsim.errors import ConfigError
 from fedsim.settings import Settings, TrainSettings, assign
-from fedsim.sweeps.config import Dimension, SweepConfig
-from fedsim.sweeps.study import VALUES, Batch, Study, suggest_value
+from fedsim.sweeps.config import SweepConfig
+from fedsim.sweeps.dimension import Dimension
+from fedsim.sweeps.study import Batch, Study, suggest_value
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
 
 _POINTS = 100_000  # of a grid; each is validated before the first run
 _MISSING = object()
@@ -28,11 +33,13 @@ class Job:
         config: its configuration.
         values: what it has of the sweep's keys.
         tried: those of them that a search chose; empty where none is at work, or to confirm what it found.
+        columns: what the runs table says of the sweep: ``sweep``, ``trial`` and ``search``.
     """
 
     config: Config
     values: dict[str, Any]
     tried: dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, str | None] = field(default_factory=dict)
 
 
 class Plan:
@@ -43,12 +50,13 @@ class Plan:
 
     Args:
         sweep: the sweep.
+        storage: where to copy the searches to, see :mod:`fedsim.sweeps.storage`.
 
     Raises:
         ConfigError: a point of the grid is no valid configuration.
     """
 
-    def __init__(self, sweep: SweepConfig) -> None:
+    def __init__(self, sweep: SweepConfig, storage: BaseStorage | None = None) -> None:
         self._sweep = sweep
         grid = {key: dimension for key, dimension in sweep.space.items() if dimension.grid is not None}
         self._searched = {key: dimension for key, dimension in sweep.space.items() if dimension.grid is None}
@@ -59,7 +67,7 @@ class Plan:
             raise ConfigError(f"space: found a grid of {sizes} points, allowed: at most {_POINTS:,}")
         self._trials = sweep.search.trials if self._searched else 1
         self._confirm = sweep.search.confirm if self._searched else []
-        self._studies = [Study(sweep, index) for index in range(len(points))] if self._searched else []
+        self._studies: list[Study] = []
         self._points = points
         self._asked = [0] * len(points)
         self._batches: dict[int, Batch] = {}
@@ -77,6 +85,8 @@ class Plan:
         #: Folder of all runs, absolute where it is local.
         self.output = outputs[0] if "://" in outputs[0] else os.path.abspath(outputs[0])
         self.py_modules = configs[0].cluster.py_modules  # all runs have the base's
+        if self._searched:
+            self._studies = [Study(sweep, index, point, storage) for index, point in enumerate(points)]
         for index in range(len(points)):
             self._suggest(index)
 
@@ -129,9 +139,8 @@ class Plan:
                 for key, dimension in self._searched.items():
                     if self._applies(dimension, values):
                         values[key] = suggest_value(trial, key, dimension)
-                trial.set_user_attr(VALUES, values)
-            tried = {key: value for key, value in values.items() if key in self._searched}
-            self._ready.append((point, position, Job(self._config(values), values, tried)))
+                self._studies[point].suggested(trial, values)
+            self._ready.append((point, position, self._job(point, values, searched=True)))
         self._batches[point] = batch
 
     def _add_confirmations(self, point: int) -> None:
@@ -140,8 +149,20 @@ class Plan:
             self._done += len(self._confirm)
             return
         for offset, seed in enumerate(self._confirm):
-            values = {**best, "seed": seed}
-            self._ready.append((point, len(self._batches[point].trials) + offset, Job(self._config(values), values)))
+            job = self._job(point, {**best, "seed": seed}, searched=False)
+            self._ready.append((point, len(self._batches[point].trials) + offset, job))
+
+    def _job(self, point: int, values: dict[str, Any], *, searched: bool) -> Job:
+        tried = {key: value for key, value in values.items() if key in self._searched and searched}
+        columns: dict[str, str | None] = {"sweep": self._sweep.name, "trial": None, "search": None}
+        if tried:
+            search = {
+                "objectives": self._sweep.search.objectives,
+                "point": self._points[point],
+                "space": {key: self._searched[key].searched() for key in tried},
+            }
+            columns |= {"trial": json.dumps(tried, default=str), "search": json.dumps(search, default=str)}
+        return Job(self._config(values), values, tried, columns)
 
     def _expand(self, values: dict[str, Any], grid: list[tuple[str, Dimension]]) -> Iterator[dict[str, Any]]:
         if not grid:

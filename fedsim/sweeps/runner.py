@@ -18,6 +18,7 @@ from fedsim.distributed import connect
 from fedsim.provenance import command_line
 from fedsim.sweeps.config import SweepConfig
 from fedsim.sweeps.plan import Plan
+from fedsim.sweeps.storage import open_storage
 from fedsim.sweeps.tracker import SweepResult, Tracker
 from fedsim.sweeps.trial import Trial, trial_resources
 
@@ -30,9 +31,11 @@ _SWITCHES = {
 }
 
 
-def run_sweep(sweep: SweepConfig, callbacks: Iterable[Callback] = (), name: str = "sweep") -> SweepResult:
-    """Run what is not yet finished of a sweep called ``name``; see :func:`fedsim.sweep`."""
-    tracker = Tracker(plan := Plan(sweep), callbacks, name)
+def run_sweep(sweep: SweepConfig, callbacks: Iterable[Callback] = ()) -> SweepResult:
+    """Run what is not yet finished of a sweep; see :func:`fedsim.sweep`."""
+    storage = sweep.search.storage
+    plan = Plan(sweep, None if storage is None else open_storage(storage))
+    tracker = Tracker(plan, callbacks, sweep.name)
     if not tracker.only_reused():
         for name, value in _SWITCHES.items():  # before Ray starts, whose processes inherit them
             os.environ.setdefault(name, value)
@@ -69,7 +72,7 @@ class _Searcher(_NotStored, Searcher):
         self._tracker.jobs[trial_id] = job
         return {
             "run": job.config,
-            "tried": job.tried,
+            "of_sweep": job.columns,
             "output": self._tracker.output,
             "command": self._command,
         }

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
+from optuna.storages import BaseStorage
 
 from deltamask import stream_key
-from fedsim.sweeps.config import Dimension, SweepConfig
+from fedsim.sweeps.config import SweepConfig
+from fedsim.sweeps.dimension import Dimension
+from fedsim.sweeps.storage import Copy, study_name
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -29,7 +32,9 @@ class Batch:
 class Study:
     """Optuna's search at one point of the grid."""
 
-    def __init__(self, sweep: SweepConfig, index: int) -> None:
+    def __init__(
+        self, sweep: SweepConfig, index: int, point: Mapping[str, Any], storage: BaseStorage | None = None
+    ) -> None:
         search = sweep.search
         seed = stream_key(search.seed, "search", index) % 2**32
         samplers: dict[str, Any] = {
@@ -40,9 +45,18 @@ class Study:
         directions = [_DIRECTIONS[mode] for mode in search.objectives.values()]
         self._columns = list(search.objectives)
         self._study = optuna.create_study(sampler=samplers[search.sampler](), directions=directions)
+        self._copy = None
+        if storage is not None:
+            self._copy = Copy(storage, study_name(sweep.name, point), directions, self._columns)
 
     def ask(self) -> optuna.Trial:
         return self._study.ask()
+
+    def suggested(self, trial: optuna.Trial, values: dict[str, Any]) -> None:
+        """All that a trial tries is known, and with it what it has of the sweep's keys."""
+        trial.set_user_attr(VALUES, values)
+        if self._copy is not None:
+            self._copy.begin(self._study.trials[trial.number])
 
     def best(self) -> dict[str, Any] | None:
         """Values of the best trial, the first of several; None where all failed."""
@@ -57,9 +71,11 @@ class Study:
             row = batch.results[position]
             values = [row[column] for column in self._columns] if row else []
             if row and all(value is not None for value in values):
-                self._study.tell(trial, values)
+                told = self._study.tell(trial, values)
             else:
-                self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+                told = self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            if self._copy is not None:
+                self._copy.end(told)
 
 
 def suggest_value(trial: optuna.Trial, key: str, dimension: Dimension) -> Any:

@@ -119,7 +119,9 @@ class Tracker:
 
     def _end(self, job: Job, row: Mapping[str, Any], *, reused: bool) -> None:
         self._statuses[job.config.run_id] = row["status"]
-        self.callbacks.end(self._run(job, reused=reused), row)
+        # A run that was computed before, by no sweep or another one, belongs to this one all the same.
+        of_sweep = {name: value for name, value in job.columns.items() if row.get(name) is None}
+        self.callbacks.end(self._run(job, reused=reused), {**row, **of_sweep})
         self._plan.tell(job, row if row["status"] == "finished" else None)
 
     def _run(self, job: Job, *, reused: bool = False) -> Run:
@@ -132,7 +134,8 @@ class Tracker:
         return self._store(job).run_or_none()
 
     def _record(self, job: Job, row: Mapping[str, Any] | None, status: str, error: str | None) -> dict[str, Any]:
-        row = row or run_row(job.config, datetime.now(timezone.utc))  # it failed before it could write its own
+        # It may have failed before it could write its own.
+        row = row or run_row(job.config, datetime.now(timezone.utc)) | job.columns
         try:
             return self._store(job).end(status, error, row) or {}
         except results.OwnershipError as owned:  # by another process, or by a trial that is not yet gone

@@ -35,7 +35,7 @@ class Trial(tune.Trainable):
             if self._simulation is None:
                 output = self._trial["output"]
                 executor = _executor(run.model_copy(update={"output": output}))
-                self._simulation = Simulation(run, executor, output, self._trial["command"], self._trial["tried"])
+                self._simulation = Simulation(run, executor, output, self._trial["command"], self._trial["of_sweep"])
             row = self._simulation.step() or {"round": run.rounds}
             if row["round"] == run.rounds:
                 self._finish("finished")
@@ -69,7 +69,8 @@ class Trial(tune.Trainable):
         elif self._simulation is not None:
             self._finish("failed", in_words(error), full_trace(error))
         else:
-            row, store = run_row(run, datetime.now(timezone.utc)), RunStore(self._trial["output"], run.run_id)
+            row = run_row(run, datetime.now(timezone.utc)) | self._trial["of_sweep"]
+            store = RunStore(self._trial["output"], run.run_id)
             with suppress(OwnershipError):
                 store.lock()
                 RunLog(store).add(f"failed:\n{full_trace(error)}")

@@ -4,6 +4,7 @@ from results.figures.clients import client_distributions, label_counts
 from results.figures.compare import accuracy_against_bytes, over_rounds
 from results.figures.fairness import client_accuracies
 from results.figures.runs import accuracy_and_bpp
+from results.figures.searches import front, slices
 from results.figures.style import COLOURS, Style, save, style
 
 __all__ = [
@@ -13,8 +14,10 @@ __all__ = [
     "accuracy_and_bpp",
     "client_accuracies",
     "client_distributions",
+    "front",
     "label_counts",
     "over_rounds",
     "save",
+    "slices",
     "style",
 ]

@@ -13,7 +13,21 @@ from tests.processes import ray_processes, wait_for_exit
 
 SMALL = ("rounds=3", "partition.clients=2", "model.masked_blocks=1", "cluster.workers=1")
 SERIAL = (*SMALL, "cluster.executor=serial")
-COMMANDS = ("run", "resume", "sweep", "ls", "show", "logs", "compare", "rm", "report", "config", "list", "partition")
+COMMANDS = (
+    "run",
+    "resume",
+    "sweep",
+    "ls",
+    "show",
+    "logs",
+    "compare",
+    "rm",
+    "report",
+    "dashboard",
+    "config",
+    "list",
+    "partition",
+)
 SAME = ["round", "accuracy", "loss", "uplink_bytes", "downlink_bytes", "flips", "state_digest"]
 
 

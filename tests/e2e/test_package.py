@@ -59,7 +59,19 @@ def test_the_wheel_needs_the_library_s_packages_alone(wheel):
     requirements = metadata.get_all("Requires-Dist")
     assert sorted(line.split(">=")[0] for line in requirements if "extra ==" not in line) == LIBRARY
     assert metadata["Name"] == "deltamask"
-    extras = {"sim", "hf", "pretrained", "privacy", "tensorboard", "mlflow", "wandb", "dashboard", "test", "docs", "dev"}
+    extras = {
+        "sim",
+        "hf",
+        "pretrained",
+        "privacy",
+        "tensorboard",
+        "mlflow",
+        "wandb",
+        "dashboard",
+        "test",
+        "docs",
+        "dev",
+    }
     assert set(metadata.get_all("Provides-Extra")) == extras
     data = {"fedsim/data/digits.npz", "fedsim/models/tiny-vit.safetensors", "results/templates/page.html"}
     assert {*data, "deltamask/py.typed"} <= names

@@ -39,6 +39,7 @@ LAYERS = [
     ["display"],
     ["sweeps"],
     ["runner"],
+    ["dashboard"],
     ["cli"],
     ["__main__", "__init__", "testing"],
 ]

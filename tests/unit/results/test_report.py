@@ -157,7 +157,7 @@ def test_a_search_is_shown_by_itself_with_all_that_it_tried(tmp_path):
     compared = tables.groups(report.without_trials(loaded).runs)
     assert (len(compared), compared["runs"].tolist()) == (1, [3])
     html = report.write(loaded, tmp_path / "report").read_text()
-    assert html.count(">What searches tried; not in the tables above<") == 1
+    assert html.count("Trials of searches are not in the tables above") == 1
     assert {"train.lr", "method.kappa", "0.17", "0.27"} <= set(cells(html)) | set(re.findall(r">([\w.]+)</", html))
     assert "What failed" not in html
     assert list(loaded.last_written) == ["alive"]
