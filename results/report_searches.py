@@ -42,12 +42,12 @@ def _blocks(search: Search, *, drawn: bool) -> list[page.Table | page.Picture | 
     ]
     importances = search.importances()
     if len(importances):
-        caption = "Importance of each searched key for being among the best trials (PED-ANOVA), shares of 1"
-        blocks.append(
-            page.Table(importances.rename(columns=lambda name: f"share {name}" if name != "key" else name), caption)
-        )
+        caption = "Importance of each searched key for being among the best trials (PED-ANOVA)"
+        shares = importances.set_index("key").map("{:.1%}".format).reset_index()
+        blocks.append(page.Table(shares, caption))
+    objective = next(iter(search.objectives)).replace("_", " ")
     if drawn and search.complete.any():
-        blocks.append(page.drawn(figures.slices(search), f"{next(iter(search.objectives))} against each searched key"))
+        blocks.append(page.drawn(figures.slices(search), f"{objective.capitalize()} against each searched key"))
         if len(search.objectives) > 1:
             blocks.append(page.drawn(figures.front(search), "Trials by two objectives, and the front"))
     return blocks

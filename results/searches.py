@@ -73,7 +73,7 @@ class Search:
         return table.reset_index(drop=True)
 
     def importances(self) -> pd.DataFrame:
-        """How much each searched key decides whether a trial is among the best: PED-ANOVA (Watanabe et al., 2023).
+        """Importance of each searched key for being among the best trials: PED-ANOVA (Watanabe et al., 2023).
 
         Columns: ``key``, and for each objective its importances, which sum to 1; no rows where less than 4 trials have
         values. Versions of Optuna before 5 leave keys out that some trial does not have.
@@ -163,7 +163,7 @@ _OF_SWEEP = ("sweep", "search")
 
 
 class _Distribution:
-    """How a key was searched, as Optuna knows it; choices by their position, as they may be of any type."""
+    """The distribution of a searched key, as Optuna knows it; choices by their position, as they may be of any type."""
 
     def __init__(self, kind: Mapping[str, Any], values: pd.Series[Any]) -> None:
         from optuna import distributions

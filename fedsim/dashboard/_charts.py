@@ -13,7 +13,7 @@ from results.searches import Search
 _HEIGHT = 260
 
 
-def over_rounds(rounds: pd.DataFrame, column: str, title: str, *, form: str = ".3~s") -> alt.Chart:
+def over_rounds(rounds: pd.DataFrame, column: str, title: str, *, form: str = "~g") -> alt.Chart:
     """A column of the rounds table over rounds, coloured by ``label``; rounds that lack it are passed over."""
     labels = list(dict.fromkeys(rounds["label"]))
     shown = rounds.loc[rounds[column].notna(), ["round", column, "label"]]
@@ -22,7 +22,7 @@ def over_rounds(rounds: pd.DataFrame, column: str, title: str, *, form: str = ".
         .mark_line(point=alt.OverlayMarkDef(size=18))
         .encode(
             x=alt.X("round:Q", title="round", axis=alt.Axis(tickMinStep=1, format="d")),
-            y=alt.Y(f"{column}:Q", title=None, scale=_scale(shown[column]), axis=alt.Axis(format=form)),
+            y=alt.Y(f"{column}:Q", title=None, scale=_scale(shown[column]), axis=alt.Axis(format=form, tickCount=5)),
             color=alt.Color("label:N", sort=labels, legend=None, scale=alt.Scale(domain=labels, range=_range(labels))),
             tooltip=["label", "round", alt.Tooltip(f"{column}:Q", format=form)],
         )
@@ -48,7 +48,7 @@ def trials(search: Search, column: str) -> alt.Chart:
 
 
 def importances(search: Search) -> alt.Chart:
-    """How much each searched key matters, a bar a key and objective."""
+    """Importance of each searched key, a bar a key and objective."""
     table = search.importances().melt("key", var_name="objective", value_name="importance")
     table["objective"] = table["objective"].str.replace("_", " ")
     names = list(dict.fromkeys(table["objective"]))

@@ -25,7 +25,12 @@ _SHOWN = (
     *("run_id", "status", "progress", "method", "dataset", "partition", "alpha", "seed", "accuracy", "best_accuracy"),
     *("uplink_bpp", "uplink_bytes", "downlink_bytes", "wall_seconds", "sweep", "started_at"),
 )
-_STYLE = "<style>.block-container { padding-top: 2.5rem } .key { display: inline-block; margin-right: 1.2em }</style>"
+# What is being read again does not fade: it would every few seconds.
+_STYLE = """<style>
+.block-container { padding-top: 2.5rem }
+.key { display: inline-block; margin-right: 1.2em }
+[data-stale="true"] { opacity: 1 !important; transition: none !important }
+</style>"""
 _LONG_NUMBER = re.compile(r"\d+\.\d{4,}")
 
 
@@ -184,8 +189,8 @@ def _rounds(loaded: results.Results, chosen: pd.DataFrame) -> None:
         _charts.over_rounds(rounds, "accuracy", "Test accuracy", form=".0%"),
         _charts.over_rounds(trained, "uplink_bpp", "Uplink, bits per parameter and client"),
         _charts.over_rounds(trained, "downlink_bpp", "Downlink, bits per parameter and client"),
-        _charts.over_rounds(rounds, "uplink_bytes", "Uplink so far, bytes"),
-        _charts.over_rounds(rounds, "downlink_bytes", "Downlink so far, bytes"),
+        _charts.over_rounds(rounds, "uplink_bytes", "Uplink so far, bytes", form="~s"),
+        _charts.over_rounds(rounds, "downlink_bytes", "Downlink so far, bytes", form="~s"),
         _charts.over_rounds(rounds, "round_seconds", "Seconds of a round"),
     ]
     for start in (0, 3):
