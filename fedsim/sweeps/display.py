@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 from rich.console import Console, Group, RenderableType
@@ -113,10 +113,13 @@ def _outcome(run: Run, row: Mapping[str, Any]) -> str:
 
 
 def _search(search: Search) -> list[RenderableType]:
-    ranked = search.ranked().head(_BEST)
+    ranked = search.ranked().head(_BEST).drop(columns="status")
+    ranked["run_id"] = ranked.pop("run_id")  # the longest comes last
     table = Table(box=None, pad_edge=False)
     for name in ranked:
-        table.add_column(escape(str(name).replace("_", " ")), justify="right" if name in search.objectives else "left")
+        justify: Literal["left", "right"] = "right" if name in search.objectives else "left"
+        title = escape(str(name).replace("_", " "))
+        table.add_column(title, justify=justify, overflow="fold", no_wrap=name != "run_id")
     for row in formats.text(ranked).itertuples(index=False):
         table.add_row(*map(escape, row))
     parts: list[RenderableType] = [f"best of {len(search.trials)} trials of {escape(search.title)}", table]

@@ -231,3 +231,16 @@ def test_a_checkpoint_is_of_its_round_whatever_comes_after(config, tmp_path):
     [name] = checkpoints(simulation._store)
     found = load_checkpoint(simulation._store, name, before, "varying.")
     assert all(np.array_equal(found[name], array) for name, array in before.items())
+
+
+def test_a_run_of_a_sweep_stays_so_when_it_is_resumed_alone(config, tmp_path):
+    of_sweep = {"sweep": "tune", "trial": '{"train.lr": 0.1}', "search": "{}"}
+    simulation = Simulation(config, SerialExecutor(config), str(tmp_path), of_sweep=of_sweep)
+    simulation.step()
+    simulation.finish("interrupted")
+    fedsim.run(config.model_copy(update={"output": str(tmp_path)}))
+    columns = list(of_sweep)
+    assert results.load(tmp_path, where={"sweep": "tune"}).runs[columns].to_dict("records") == [of_sweep]
+    alone = fedsim.run(config.model_copy(update={"output": f"{tmp_path}/alone"}))
+    assert [alone.row[name] for name in columns if name in alone.row] in ([], [None] * 3)
+    assert results.load(f"{tmp_path}/alone").runs[columns].isna().all(axis=None)
