@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
+from rich.text import Text
 
 from fedsim.callbacks import Run
 from fedsim.display._progress import RunProgress
@@ -55,11 +56,13 @@ class LiveProgress(RunProgress):
 
     def _render(self) -> RenderableType:
         line = Table.grid(padding=(0, 1))
+        for _ in range(5):
+            line.add_column(no_wrap=True)
         line.add_row(
             self._spinner,
             f"round {self.completed}/{self.total}" if self.run is not None else "",
-            ProgressBar(total=max(self.total, 1), completed=self.completed, width=30),
+            ProgressBar(total=max(self.total, 1), completed=self.completed, width=20),
             self.numbers,
             self.left,
         )
-        return Group(line, f"  {self.phase}")
+        return Group(line, Text(f"  {self.phase}", style="dim"))

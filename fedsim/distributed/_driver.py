@@ -92,6 +92,7 @@ class RemoteSimulation:
         self._driver = Driver.options(**options).remote(config, output, names, command)  # type: ignore[attr-defined]
         self._phase, self._asked_at = "starting", 0.0
         self._asked: Any = None  # for the phase
+        self._asking, self._ended = threading.Lock(), False
 
     def stored_rounds(self) -> list[dict[str, Any]]:
         """See :meth:`Simulation.stored_rounds`."""
@@ -108,8 +109,10 @@ class RemoteSimulation:
         return found
 
     def phase(self) -> str:
-        """See :meth:`Simulation.phase`: that of a second ago or two, as nothing is waited for."""
-        with suppress(RayError):  # the driver may be lost, or starting again
+        """See :meth:`Simulation.phase`: that of a second ago or two, as nothing is waited for. Any thread may ask."""
+        with self._asking, suppress(RayError):  # the driver may be lost, or starting again
+            if self._ended:  # and Ray, too, perhaps
+                return self._phase
             if self._asked is None and time.monotonic() - self._asked_at >= _PHASE_SECONDS:
                 self._asked, self._asked_at = self._driver.phase.remote(), time.monotonic()
             elif self._asked is not None and ray.wait([self._asked], timeout=0)[0]:
@@ -119,6 +122,7 @@ class RemoteSimulation:
 
     def finish(self, status: str, error: str | None = None, trace: str | None = None) -> dict[str, Any]:
         """See :meth:`Simulation.finish`; a step in progress is given up."""
+        self._stop_asking()
         if status != "finished":
             _get(self._driver.interrupt.remote())
         row: dict[str, Any] = _get(self._driver.finish.remote(status, error, trace))
@@ -127,8 +131,13 @@ class RemoteSimulation:
 
     def close(self) -> None:
         """Release the workers, also those of a driver that was lost."""
+        self._stop_asking()
         for worker in self._workers:
             ray.kill(worker)
+
+    def _stop_asking(self) -> None:
+        with self._asking:
+            self._ended, self._asked = True, None
 
 
 def _get(reference: Any) -> Any:
