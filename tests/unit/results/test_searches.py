@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from fedsim.callbacks import Run
 from fedsim.sweeps.config import load_sweep
 from fedsim.sweeps.display import LiveSweep
 from fedsim.sweeps.plan import Plan
@@ -108,8 +109,8 @@ def test_the_end_of_a_sweep_names_the_best_trials_and_what_mattered():
         job = plan.next()
         accuracy = 0.9 - 0.2 * abs(np.log10(job.config.train.lr) + 1)
         accuracies[job.config.run_id] = accuracy if job.tried else 0
-        row = {"run_id": job.config.run_id, "status": "finished", "validation_accuracy": accuracy}
-        live.ended(job, row, reused=len(accuracies) % 2 == 0)
+        row = {"run_id": job.config.run_id, "status": "finished", "validation_accuracy": accuracy, **job.columns}
+        live.end(Run(job.config, "", values=job.values, reused=len(accuracies) % 2 == 0), row)
         plan.tell(job, row)
     console.print(*live.searches(), sep="\n")
     shown = console.file.getvalue()
