@@ -25,8 +25,7 @@ def together(network: Any, function: Callable[[Tensor, Tensor], Tensor]) -> Toge
     """
     layers = _layers(network.module) if isinstance(network, dm.FlatNetwork) else None
     if layers is None:
-        vectorised: Together = torch.func.vmap(function)
-        return vectorised
+        return _vectorised(function)
 
     def products(inputs: Tensor, vectors: Tensor) -> Tensor:
         weights = network.parts(vectors)
@@ -42,6 +41,23 @@ def together(network: Any, function: Callable[[Tensor, Tensor], Tensor]) -> Toge
         return inputs
 
     return products
+
+
+def _vectorised(function: Callable[[Tensor, Tensor], Tensor]) -> Together:
+    """The function under vmap, without the fast path of transformer layers: it does not see that vmap's tensors need
+    gradients, and has none."""
+    vectorised = torch.func.vmap(function)
+
+    def calls(inputs: Tensor, vectors: Tensor) -> Tensor:
+        before = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            outputs: Tensor = vectorised(inputs, vectors)
+            return outputs
+        finally:
+            torch.backends.mha.set_fastpath_enabled(before)
+
+    return calls
 
 
 def _layers(module: nn.Module) -> list[tuple[str, nn.Module]] | None:

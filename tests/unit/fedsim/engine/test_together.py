@@ -14,6 +14,7 @@ VARIANTS = {
     "fedavg": ["method.name=fedavg"],
     "logistic": ["method.name=fedavg", "head.name=joint", "model.hidden=[]", "model.masked_blocks=0"],
     "cnn": ["method.name=fedavg", "model={name: cnn, size: 8, masked_blocks: 3}"],
+    "transformer": ["method.name=deltamask", "model={name: tiny-vit, masked_blocks: 1}"],
     "lora": [
         "method.name=lora",
         "train.logit_adjustment=1",
