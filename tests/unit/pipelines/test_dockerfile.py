@@ -34,7 +34,8 @@ def test_instructions_are_known():
 
 
 def test_every_device_has_a_stage_of_the_pinned_ray_on_a_supported_python(setup, pinned):
-    [device] = of("ARG")
+    device, index = of("ARG")
+    assert index == "TORCH_CPU_INDEX"  # which no index is named for here
     *stages, last = of("FROM")
     assert device == "DEVICE=cuda"
     assert last == "base-${DEVICE}"
