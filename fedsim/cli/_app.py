@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -19,6 +18,7 @@ import results
 from fedsim.config import Config, catalogue, load_config
 from fedsim.display import key_names
 from fedsim.errors import FedsimError, explained
+from fedsim.logs import LOG_LEVEL, show_records
 
 app = typer.Typer(
     help="Simulation of communication-efficient federated fine-tuning on Ray.",
@@ -53,8 +53,8 @@ Arguments = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")]
 LogLevel = Annotated[
-    Literal["debug", "info", "warning", "error"],
-    typer.Option(help="Least level of log records that are shown, of this process, Ray and libraries."),
+    Literal["debug", "info", "warning", "error"] | None,
+    typer.Option(help="Least level of log records to show, of this process, of Ray and of what clients log."),
 ]
 
 
@@ -73,11 +73,12 @@ def options(
     """Simulation of communication-efficient federated fine-tuning on Ray."""
 
 
-def set_output(quiet: bool, level: str) -> None:
+def set_output(quiet: bool, level: str | None) -> None:
     """Show nothing but errors, and log records from a level on, also of the processes that Ray starts."""
     console.quiet = quiet
-    logging.basicConfig(level=level.upper(), format="%(levelname)s %(name)s: %(message)s")
-    os.environ["FEDSIM_LOG_LEVEL"] = level.upper()
+    if level is not None:
+        os.environ[LOG_LEVEL] = level.upper()
+    show_records()
 
 
 def split_arguments(arguments: list[str] | None) -> tuple[str | None, list[str]]:

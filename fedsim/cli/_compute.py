@@ -28,7 +28,7 @@ def run(
         bool, typer.Option("--dry-run", help="Compute nothing but one client, and show what the run would take.")
     ] = False,
     quiet: Quiet = False,
-    log_level: LogLevel = "error",
+    log_level: LogLevel = None,
 ) -> None:
     """Run an experiment, or go on with it where an earlier attempt ended.
 
@@ -69,7 +69,7 @@ def resume(
         bool, typer.Option("--trust", help="Import code that the run's configuration names, package.module:Class.")
     ] = False,
     quiet: Quiet = False,
-    log_level: LogLevel = "error",
+    log_level: LogLevel = None,
 ) -> None:
     """Go on with a run that was interrupted, failed or killed.
 
@@ -95,7 +95,7 @@ def sweep(
         bool, typer.Option("--smoke", help="Shrink it to minutes: embedded data and backbone, one round, one seed.")
     ] = False,
     quiet: Quiet = False,
-    log_level: LogLevel = "error",
+    log_level: LogLevel = None,
 ) -> None:
     """Run many experiments, or what is not yet finished of them: grids, and searches by Optuna.
 

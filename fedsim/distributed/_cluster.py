@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import json
-import logging
 import os
 import shutil
 import time
@@ -16,6 +15,7 @@ from ray.autoscaler.v2.utils import is_autoscaler_v2
 from ray.experimental.internal_kv import _internal_kv_get
 
 from fedsim.errors import ConfigError, ResourceError
+from fedsim.logs import level_of_ray
 from fedsim.settings import ClusterSettings
 
 #: Ray gives the resources of the last run's workers back a moment after they ended.
@@ -50,7 +50,7 @@ def connect(py_modules: Sequence[str] = ()) -> Iterator[None]:
             os.environ.setdefault("RAY_preload_python_modules", "fedsim.distributed")
         carried = {"py_modules": list(py_modules)} if py_modules and address != "local" else None
         context = ray.init(
-            address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, runtime_env=carried
+            address, include_dashboard=False, log_to_driver=False, logging_level=level_of_ray(), runtime_env=carried
         )
         if address != "local":
             try:

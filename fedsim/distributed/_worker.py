@@ -12,6 +12,7 @@ import ray
 
 from fedsim.config import Config
 from fedsim.engine import Broadcast, EvaluationSums, LocalTrainer, PhaseName, Prepared, Ready, Upload, set_threads
+from fedsim.logs import show_records
 
 _RESTARTS = 5  # deaths of a worker while it restarts that are tolerated
 _TOLD_SECONDS = 1.0  # between two notes of what is ready
@@ -28,6 +29,7 @@ class Worker:
     """One process with one shard of clients, one frozen backbone and a share of a GPU."""
 
     def __init__(self, config: Config) -> None:
+        show_records()
         set_threads(config.cluster.cpus_per_worker)
         self._trainer = LocalTrainer(config)
 

@@ -24,7 +24,7 @@ FORBIDDEN = {
 }
 #: Rooms and files of fedsim from the bottom up: each imports only what is in a line above its own, or its own room.
 LAYERS = [
-    ["errors", "registry", "provenance"],
+    ["errors", "registry", "provenance", "logs"],
     ["settings"],
     ["data", "compression"],
     ["models"],
