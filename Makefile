@@ -4,7 +4,7 @@ BIN := .venv/bin
 # More arguments for the demo, e.g. `make demo ARGS="rounds=5 seed=1"`.
 ARGS ?=
 
-.PHONY: help demo test chaos fuzz recipes soak examples pages test-floors test-wheel docs lint clean
+.PHONY: help demo test chaos fuzz long soak examples pages test-floors test-wheel docs lint clean
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 8
@@ -13,7 +13,7 @@ demo: .venv/installed  ## Run DeltaMask on the embedded digits through Ray and s
 	$(BIN)/fedsim run pipelines/demo.yaml $(ARGS)
 
 test: lint  ## Lint, type-check and run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/unit
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/unit -m "not long"
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/ray tests/e2e tests/chaos -m "not long"
 
 chaos: .venv/installed  ## Disturb runs in every way twice, on a disk and on S3, and record it (about 20 minutes)
@@ -22,8 +22,8 @@ chaos: .venv/installed  ## Disturb runs in every way twice, on a disk and on S3,
 fuzz: .venv/installed  ## Give a million mutated messages to all that reads bytes, and record it (about 5 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --record results/benchmarks/fuzz
 
-recipes: .venv/installed  ## Run each sweep of the paper, shrunk (about 4 minutes)
-	$(BIN)/python -m pytest tests/ray/test_paper.py
+long: .venv/installed  ## Run the tests that `make test` leaves out: the paper's sweeps, autoscaling, large models (about 6 minutes)
+	$(BIN)/python -m pytest tests/unit tests/ray tests/e2e -m long
 
 soak: .venv/installed  ## Run 500 rounds and 50 runs in one process, and record memory and descriptors (about 15 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/soak --record results/benchmarks/soak

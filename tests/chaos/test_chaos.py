@@ -12,7 +12,7 @@ from tests.chaos.case import EXPERIMENTS, Case, differences
 from tests.chaos.faults import FAULTS, LOCAL
 
 #: Cases of `make test`; `make chaos` has all.
-_SHORT = {("command killed", "s3"), ("file damaged", "local"), ("second writer", "s3")}
+_SHORT = {("command killed", "s3"), ("second writer", "s3")}
 _CASES = [
     pytest.param(fault, storage, marks=[] if (fault, storage) in _SHORT else pytest.mark.long)
     for fault in FAULTS

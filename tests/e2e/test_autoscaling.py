@@ -67,6 +67,7 @@ def cluster() -> Iterator[LocalCluster]:
         yield cluster
 
 
+@pytest.mark.long
 def test_a_sweep_starts_without_workers_survives_the_loss_of_a_node_and_leaves_none(cluster, terminal, tmp_path):
     (tmp_path / "sweep.yaml").write_text(json.dumps(SWEEP))
     assert not cluster.nodes()

@@ -82,6 +82,7 @@ def test_range_coding_pays_and_is_near_its_ideal_length():
     assert 8 * len(body) < 0.45 * 8 * len(codecs.get("fuse8+png").encode(indices, theta.size))
 
 
+@pytest.mark.long
 def test_range_coding_of_67_million_bits():
     theta = np.full(2**26, 0.95, np.float32)
     theta[::3] = 0.4

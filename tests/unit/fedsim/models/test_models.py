@@ -51,7 +51,9 @@ def check_split(name, tmp_path, masked_blocks=5, **keys):
     return model
 
 
-@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name == "clip-vit-l-14" else []) for name in PAPER]
+)
 def test_the_papers_backbones_at_full_size(name, tmp_path):
     model = check_split(name, tmp_path)
     dimension, parameters = PAPER[name]
