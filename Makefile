@@ -22,7 +22,7 @@ chaos: .venv/installed  ## Disturb runs in every way twice, on a disk and on S3,
 fuzz: .venv/installed  ## Give a million mutated messages to all that reads bytes, and record it (about 5 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --record results/benchmarks/fuzz
 
-long: .venv/installed  ## Run the tests that `make test` leaves out: the paper's sweeps, autoscaling, large models (about 6 minutes)
+long: .venv/installed  ## Run the tests that `make test` leaves out: the paper's sweeps, autoscaling, large models (about 3 minutes)
 	$(BIN)/python -m pytest tests/unit tests/ray tests/e2e -m long
 
 soak: .venv/installed  ## Run 500 rounds and 50 runs in one process, and record memory and descriptors (about 15 minutes)
