@@ -13,7 +13,7 @@ from results import locations
 from tests.processes import commands, family, wait_for_exit
 from tests.terminal import FEDSIM, Terminal, environment
 
-ROUNDS = 6
+ROUNDS = 12
 _BASE = (
     *(f"rounds={ROUNDS}", "data.train_samples=600", "data.test_samples=200", "model.masked_blocks=1"),
     *("partition.name=dirichlet", "partition.clients=8", "partition.alpha=0.5", "min_clients=8"),
@@ -75,7 +75,7 @@ class Case:
     def disturb(self, what: str = "") -> Terminal:
         """Start the command, and return some moment after some round."""
         running = self.start()
-        index = self.rng.randrange(ROUNDS - 1)
+        index = self.rng.randrange(ROUNDS // 2)  # what is left takes longer than the pause
         running.read_until(f"round {index}/{ROUNDS}".encode())
         self.pause(1.0)
         self.happened = f"{what} after round {index}"
