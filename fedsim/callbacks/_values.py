@@ -11,6 +11,7 @@ from typing import Any
 
 import results
 from fedsim.callbacks._callback import Run
+from fedsim.config import NO_RESULT
 
 
 def metrics(row: Mapping[str, Any]) -> dict[str, float]:
@@ -37,7 +38,7 @@ def parameters(run: Run) -> dict[str, Any]:
                 found[prefix + key] = value if isinstance(value, (bool, int, float, str)) else str(value)
 
     content = run.config.result_keys()
-    flatten("", {key: value for key, value in content.items() if key not in ("output", "cluster", "log")})
+    flatten("", {key: value for key, value in content.items() if key not in NO_RESULT})
     return found
 
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -188,9 +189,14 @@ def _allowed(schema: Mapping[str, Any]) -> str:
 
 
 def _place() -> Path:
-    """The file of the catalogue, whose name is a digest of the state of this package's files."""
+    """The file of the catalogue, whose name is a digest of the state of the files that have members."""
     state = hashlib.blake2b(str(_FORM).encode(), digest_size=8)
-    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
+    library = find_spec("deltamask")  # it has the codecs; finding it does not import torch
+    folders = [
+        Path(__file__).parents[1],
+        *(Path(place) for place in (library and library.submodule_search_locations) or ()),
+    ]
+    for file in sorted(path for folder in folders for path in folder.rglob("*.py")):
         found = file.stat()
         state.update(f"{file} {found.st_size} {found.st_mtime_ns}\n".encode())
     cache = Path(os.environ.get("FEDSIM_CACHE", "~/.cache/fedsim")).expanduser()
